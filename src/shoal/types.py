@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two things that travel: a Trajectory one way, versioned params the other. NumPy only, no JAX.
+
+Arrays are time first: [T, B, ...] with T steps of B environments.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PyTree = Any
+Array = Any
+
+
+class Trajectory(NamedTuple):
+    """What an actor hands on: T steps of B environments, time first.
+
+    Environments reset on the step *after* an episode ends (Gymnasium's NEXT_STEP): where row t has ended, obs[t+1]
+    is the episode's final observation, row t+1 only resets (valid is False there, its action was ignored and its
+    reward is 0), and obs[t+2] opens the next episode. Rewards are raw: clipping and scaling belong to the learner.
+    """
+
+    obs: PyTree
+    """[T+1, B, ...]; the last row is for bootstrapping"""
+    action: PyTree
+    """[T, B, ...]"""
+    reward: Array
+    """[T, B] float32, as the environment gave it"""
+    terminated: Array
+    """[T, B] bool: the task ended; the future is worth nothing"""
+    truncated: Array
+    """[T, B] bool: we stopped watching; the future still has value"""
+    valid: Array
+    """[T, B] bool: False where the step only reset the environment"""
+    log_prob: Array
+    """[T, B] float32: log-probability of the action under the acting params"""
+    memory: PyTree
+    """[B, ...] recurrent memory before row 0, or ()"""
+    version: Array
+    """[B] int64: version of the acting params"""
+    episode_return: Array
+    """[T, B] float32: undiscounted raw return of the episode that ended in this row, NaN elsewhere"""
+    episode_length: Array
+    """[T, B] int32: agent steps of the episode that ended in this row, 0 elsewhere"""
+
+
+class Versioned(NamedTuple):
+    """Params and how many publishes came before them; 0 is the initial set."""
+
+    params: PyTree
+    version: int
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape and dtype of one environment's observation, without time and batch."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Actions 0 .. n-1."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """Real-valued actions. Agents act on the unit scale; `to_env` maps onto the environment's bounds."""
+
+    shape: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def to_env(self, action: np.ndarray) -> np.ndarray:
+        """Map unit-scale actions [..., *shape] onto [low, high], clipping; unbounded sides pass through.
+
+        Check: -1 maps to low and 1 to high.
+        """
+        low = np.asarray(self.low, np.float32).reshape(self.shape)
+        high = np.asarray(self.high, np.float32).reshape(self.shape)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        middle = np.where(bounded, (low + high) / 2, 0.0)
+        half = np.where(bounded, (high - low) / 2, 1.0)
+        return np.clip(middle + half * np.asarray(action), low, high).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What one environment takes and gives."""
+
+    id: str
+    obs: ArraySpec
+    action: Discrete | Box
+    max_episode_steps: int | None = None
+
+
+class Steps(NamedTuple):
+    """What `recv` returns: one row per environment that answered. Arrays are the receiver's until its next `recv`."""
+
+    slots: Array
+    """[N] int: which environments these rows belong to"""
+    obs: PyTree
+    """[N, ...]"""
+    reward: Array
+    """[N] float32"""
+    terminated: Array
+    """[N] bool"""
+    truncated: Array
+    """[N] bool"""
+    valid: Array
+    """[N] bool: False where the step only reset the environment"""
