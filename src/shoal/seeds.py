@@ -51,7 +51,8 @@ def uniforms(seed: int, stream: str, indices: np.ndarray, first_step: int, steps
         step = np.arange(first_step, first_step + steps, dtype=np.uint64)
         counter = step[:, None] * np.uint64(size) + np.arange(size, dtype=np.uint64)
         words = _mix(lane[None, :, None] + (counter[:, None, :] + np.uint64(1)) * _GOLDEN)
-    return ((words >> np.uint64(40)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-24)
+    # 23 bits and a half: every value is exact in float32 and neither 0 nor 1, so logarithms stay finite
+    return ((words >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-23)
 
 
 def gumbels(seed: int, stream: str, indices: np.ndarray, first_step: int, steps: int, size: int) -> np.ndarray:

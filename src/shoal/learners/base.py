@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every learner is: a state that can be saved, and pure functions over it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shoal.types import Array, Trajectory
+
+
+class LearnerState(NamedTuple):
+    """All that learning carries from one update to the next."""
+
+    params: Array
+    """[P] float32"""
+    optimiser: Any
+    """optimiser moments, a PyTree of arrays"""
+    updates: int
+    """optimiser steps so far"""
+    env_steps: int
+    """valid agent steps received so far"""
+    version: int
+    """publishes so far"""
+
+
+class Learner(NamedTuple):
+    """Functions over LearnerState. `update` returns only when the device has finished, so phases time real work."""
+
+    init: Callable[[int], LearnerState]
+    """seed -> first state"""
+    update: Callable[[LearnerState, list[Trajectory]], tuple[LearnerState, dict[str, float]]]
+    """(state, trajectories) -> (state, metrics); raises NonFiniteError and keeps nothing where a number overflowed"""
+    acting: Callable[[LearnerState], np.ndarray]
+    """a host copy [P] of the params, safe to publish: nothing that happens to the state later can change it"""
+
+
+def join(batch: list[Trajectory]) -> Trajectory:
+    """Trajectories side by side along B, in the order given; a single one is passed through uncopied.
+
+    Check: joining the two halves of a trajectory's environments gives the trajectory.
+    """
+    if len(batch) == 1:
+        return batch[0]
+    fields = {name: [getattr(item, name) for item in batch] for name in Trajectory._fields if name != "memory"}
+    joined = {k: np.concatenate(v, axis=0 if k == "version" else 1) for k, v in fields.items()}
+    return Trajectory(**joined, memory=batch[0].memory)
+
+
+def env_steps_in(batch: list[Trajectory]) -> int:
+    """Valid agent steps, reset rows left out."""
+    return sum(int(np.count_nonzero(item.valid)) for item in batch)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One optimiser step on flat params: clip, rule, step, and one flag that says whether every number is finite."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from shoal.errors import NonFiniteError
+from shoal.types import Array
+
+
+class Optimiser(NamedTuple):
+    """`init(params) -> moments`; `step(params, moments, grad, learning_rate) -> (params, moments, metrics)`."""
+
+    init: Callable[[Array], Any]
+    step: Callable[[Array, Any, Array, Array], tuple[Array, Any, dict[str, Array]]]
+
+
+def make_optimiser(name: str, *, epsilon: float, decay: float, max_grad_norm: float) -> Optimiser:
+    """Adam, RMSProp (epsilon outside the root, not centred) or plain SGD after clipping by the global norm.
+
+    A step that would leave the finite numbers changes nothing and sets `finite` to 0 in the metrics.
+
+    Check: with max_grad_norm large and rule sgd, step_norm = learning_rate * grad_norm.
+    """
+    rules = {
+        "adam": lambda: optax.scale_by_adam(eps=epsilon),
+        "rmsprop": lambda: optax.scale_by_rms(decay=decay, eps=epsilon, eps_in_sqrt=False),
+        "sgd": lambda: optax.identity(),
+    }
+    rule = rules[name]()
+
+    def step(params: Array, moments: Any, grad: Array, learning_rate: Array) -> tuple[Array, Any, dict[str, Array]]:
+        norm = jnp.sqrt(jnp.sum(grad * grad))
+        clipped = grad * jnp.minimum(1.0, max_grad_norm / (norm + 1e-12))
+        direction, new_moments = rule.update(clipped, moments, params)
+        change = -learning_rate * direction
+        finite = jnp.isfinite(norm) & jnp.isfinite(jnp.sum(change))
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params + change, new_moments), (params, moments))
+        metrics = {"grad_norm": norm, "step_norm": jnp.sqrt(jnp.sum(change * change)), "finite": finite.astype(jnp.float32)}
+        return *kept, metrics
+
+    return Optimiser(rule.init, step)
+
+
+def refuse_non_finite(metrics: dict[str, float], updates: int) -> dict[str, float]:
+    """The metrics without `finite`. Raises NonFiniteError naming the update and what overflowed."""
+    if metrics.pop("finite") < 1.0:
+        bad = [k for k, v in metrics.items() if not abs(v) < float("inf")] or ["grad_norm"]
+        raise NonFiniteError(
+            f"update {updates}: {', '.join(bad)} is not a finite number; params were kept as they were; lower "
+            "learning_rate or max_grad_norm, or check the environment's rewards and observations"
+        )
+    return metrics

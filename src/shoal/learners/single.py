@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One gradient step on all the trajectories of a batch: A2C, IMPALA."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shoal.agents.base import Agent
+from shoal.learners.base import Learner, LearnerState, env_steps_in, join
+from shoal.learners.optimiser import Optimiser, refuse_non_finite
+from shoal.learners.schedule import Schedule
+from shoal.types import Trajectory
+
+
+def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule) -> Learner:
+    """A learner whose update is one compiled call: prepare, loss, gradient, clip, step."""
+
+    @jax.jit
+    def gradient_step(params, moments, batch, learning_rate):
+        def objective(p):
+            return agent.loss(p, agent.prepare(p, batch))
+
+        (loss, metrics), grad = jax.value_and_grad(objective, has_aux=True)(params)
+        params, moments, norms = optimiser.step(params, moments, grad, learning_rate)
+        return params, moments, {"loss/total": loss, **metrics, **norms}
+
+    def init(seed: int) -> LearnerState:
+        params = jnp.asarray(agent.init(seed))
+        return LearnerState(params, optimiser.init(params), updates=0, env_steps=0, version=0)
+
+    def update(state: LearnerState, batch: list[Trajectory]) -> tuple[LearnerState, dict[str, float]]:
+        rate = np.float32(schedule(state.env_steps))
+        params, moments, metrics = gradient_step(state.params, state.optimiser, learnable(join(batch)), rate)
+        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        metrics = refuse_non_finite(metrics, state.updates)
+        after = LearnerState(params, moments, state.updates + 1, state.env_steps + env_steps_in(batch), state.version + 1)
+        return after, metrics
+
+    return Learner(init, update, acting)
+
+
+def acting(state: LearnerState) -> np.ndarray:
+    """A host copy [P] of the params."""
+    return np.array(state.params)
+
+
+def learnable(trajectory: Trajectory) -> Trajectory:
+    """The trajectory without what no loss reads (versions, episode statistics), so that it isn't sent to the device."""
+    return trajectory._replace(version=(), episode_return=(), episode_length=())
