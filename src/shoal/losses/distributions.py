@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies over actions as records of arrays: Categorical over 0 .. A-1, DiagGaussian over [D] real numbers.
+
+Leading axes [...] are any, usually [T, B]. Logarithms are natural. Sampling takes its noise as an argument
+(`shoal.seeds.gumbels`, `shoal.seeds.normals`), so the same noise gives the same action wherever it runs.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from shoal.losses.shapes import require_equal_shapes
+
+Array = Any
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Categorical(NamedTuple):
+    """One of A actions. A logit of -inf forbids its action; at least one must be finite."""
+
+    logits: Array
+    """[..., A] unnormalised log-probabilities"""
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-probability of action [...] (int), [...]; actions must lie in 0 .. A-1, others are not detected.
+
+        Check: over all actions the probabilities sum to 1.
+        """
+        require_equal_shapes(action=action, policy=self.logits[..., 0])
+        # a sum over the one that matches: its gradient is a product, a gather's is a scatter, slow on CPU
+        hit = jax.nn.one_hot(action, self.logits.shape[-1], dtype=jnp.bool_)
+        return jnp.sum(jnp.where(hit, jax.nn.log_softmax(self.logits), 0.0), -1)
+
+    def entropy(self) -> Array:
+        """Entropy in nats, [...].
+
+        Check: log A for equal logits.
+        """
+        log_p = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_p) * _finite(log_p), -1)
+
+    def kl(self, other: "Categorical") -> Array:
+        """KL(self, other) in nats, [...]; inf where self allows an action that other forbids.
+
+        Check: never negative, and 0 against itself.
+        """
+        require_equal_shapes(self=self.logits, other=other.logits)
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        gap = jnp.where(log_p > -jnp.inf, log_p - log_q, 0.0)
+        return jnp.sum(jnp.exp(log_p) * gap, -1)
+
+    def mode(self) -> Array:
+        """Most likely action, [...] int32; the first of equals.
+
+        Check: equals a sample with no noise.
+        """
+        return jnp.argmax(self.logits, -1).astype(jnp.int32)
+
+    def sample(self, noise: Array) -> Array:
+        """Action drawn with standard Gumbel noise [..., A], [...] int32.
+
+        Maddison et al. 2014 (arXiv 1411.0030): argmax(logits + noise) has distribution softmax(logits).
+
+        Check: frequencies approach the probabilities.
+        """
+        require_equal_shapes(logits=self.logits, noise=noise)
+        return jnp.argmax(self.logits + noise, -1).astype(jnp.int32)
+
+
+class DiagGaussian(NamedTuple):
+    """D independent normal numbers."""
+
+    mean: Array
+    """[..., D]"""
+    log_std: Array
+    """[..., D], or [D] where all rows share it; natural logarithm of the standard deviation"""
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-density of action [..., D], [...].
+
+        Check: equals the sum of D one-dimensional log-densities.
+        """
+        require_equal_shapes(action=action, mean=self.mean)
+        log_std = self._log_std()
+        z = (action - self.mean) * jnp.exp(-log_std)
+        return -jnp.sum(0.5 * jnp.square(z) + log_std + _HALF_LOG_2PI, -1)
+
+    def entropy(self) -> Array:
+        """Differential entropy in nats, [...]; may be negative.
+
+        Check: doubling every standard deviation adds D log 2.
+        """
+        return jnp.sum(self._log_std() + (0.5 + _HALF_LOG_2PI), -1)
+
+    def kl(self, other: "DiagGaussian") -> Array:
+        """KL(self, other) in nats, [...].
+
+        Check: never negative, and 0 against itself.
+        """
+        require_equal_shapes(self=self.mean, other=other.mean)
+        log_p, log_q = self._log_std(), other._log_std()
+        gap = jnp.square((self.mean - other.mean) * jnp.exp(-log_q))
+        return jnp.sum(0.5 * (jnp.exp(2 * (log_p - log_q)) + gap - 1) - log_p + log_q, -1)
+
+    def mode(self) -> Array:
+        """Most likely action, [..., D].
+
+        Check: equals a sample with no noise.
+        """
+        return self.mean
+
+    def sample(self, noise: Array) -> Array:
+        """Action drawn with standard normal noise [..., D], [..., D]. Carries a gradient to mean and log_std.
+
+        Check: noise n gives log-density of a standard normal at n, minus the sum of log_std.
+        """
+        require_equal_shapes(mean=self.mean, noise=noise)
+        return self.mean + jnp.exp(self._log_std()) * noise
+
+    def _log_std(self) -> Array:
+        if jnp.shape(self.log_std)[-1:] != jnp.shape(self.mean)[-1:]:
+            raise ValueError(
+                f"log_std {list(jnp.shape(self.log_std))} does not fit mean {list(jnp.shape(self.mean))}; "
+                "pass the shape of mean, or its last axis alone"
+            )
+        return jnp.broadcast_to(self.log_std, jnp.shape(self.mean))
+
+
+def _finite(log_p: Array) -> Array:
+    # 0 * log 0 counts as 0, in the value and in the gradient
+    return jnp.where(log_p > -jnp.inf, log_p, 0.0)
