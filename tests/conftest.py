@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One compilation cache for all tests, and a time budget for each folder of tests."""
+
+import os
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FAIL_BEYOND = 3  # times the budget: a machine twice as slow still passes, a test ten times too long does not
+
+# set before any test imports JAX; subprocesses inherit them
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+BUDGETS_S = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["shoal"]["test_budgets_s"]
+spent_s: dict[str, float] = defaultdict(float)
+slow_s: dict[str, float] = defaultdict(float)
+
+
+def folder_of(nodeid: str) -> str:
+    """The folder of tests/ that a test belongs to; the empty string for a file directly in tests/."""
+    parts = nodeid.split("::")[0].split("/")
+    return parts[1] if len(parts) > 2 else ""
+
+
+def over_budget() -> list[str]:
+    return [f for f, seconds in spent_s.items() if f in BUDGETS_S and seconds > FAIL_BEYOND * BUDGETS_S[f]]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    kind = slow_s if "slow" in report.keywords else spent_s
+    kind[folder_of(report.nodeid)] += report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and over_budget():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    terminalreporter.section("seconds by folder")
+    for folder in sorted(spent_s | slow_s):
+        slow = f" and {slow_s[folder]:.1f} in slow tests" if folder in slow_s else ""
+        line = f"{folder or '.':<14}{spent_s[folder]:7.1f} of {BUDGETS_S.get(folder, 0)}{slow}"
+        terminalreporter.write_line(line + ("  OVER BUDGET" if folder in over_budget() else ""))
