@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host interface of every environment adapter, and the record that makes adapters.
+
+In: actions, for all environments or for some slots. Out: `Steps`, one row per environment that answered.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from shoal.errors import EnvironmentFault
+from shoal.types import EnvSpec, Steps
+
+MESSAGE_LIMIT = 300
+
+
+class VectorEnv(Protocol):
+    """N environments, stepped together or in parts.
+
+    Episodes reset on the step after they end. Where a row says `terminated` or `truncated`, its `obs` is the final
+    observation of that episode. The next row of the same slot only resets: its action is ignored, its reward is 0,
+    it ends nothing, its `obs` opens the next episode and its `valid` is False. The rows after `reset` look the same.
+
+    Actions are what agents choose: indices 0 .. n-1 for `Discrete`, the unit scale for `Box`. Adapters apply
+    `Box.to_env` themselves, so the trajectory keeps the action whose log-probability is known.
+    """
+
+    spec: EnvSpec
+    num_envs: int
+    split_invariant: bool
+    """Whether 8 environments give the same data as twice 4 with `first_index` 0 and 4."""
+
+    def reset(self, seed: int) -> None:
+        """Start all environments anew; their first rows wait for `recv`.
+
+        Environment i draws from `derive(seed, "env", first_index + i)`. Where one generator serves all of them,
+        it starts at `derive(seed, "env", first_index)` and `split_invariant` is False.
+        """
+        ...
+
+    def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
+        """Hand one action per slot to the environments; without `slots`, to all of them in order.
+
+        Raises:
+          ValueError: this adapter steps all environments together and got only some.
+        """
+        ...
+
+    def recv(self, min_ready: int | None = None) -> Steps:
+        """Rows of environments that have answered: at least `min_ready` of them, or all that were sent an action.
+
+        Arrays are the receiver's until its next `recv`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the environments hold. Closing twice is harmless."""
+        ...
+
+
+@dataclass(frozen=True)
+class EnvFactory:
+    """A resolved environment: what it takes and gives, and how to make N of it.
+
+    For ids it holds text and settings only, so it pickles and can be made again in another process.
+    """
+
+    name: str
+    spec: EnvSpec
+    split_invariant: bool
+    build: Callable[[int, int], Any]
+    """build(num_envs, first_index) -> VectorEnv"""
+
+    def make(self, num_envs: int, first_index: int = 0) -> VectorEnv:
+        """N environments whose indices, counted over all actors, start at `first_index`."""
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        return self.build(num_envs, first_index)
+
+
+def one_line(text: object) -> str:
+    """Text on one line, cut to a readable length."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 3] + "..."
+
+
+def describe_error(error: BaseException) -> str:
+    """The exception's type and message on one line."""
+    message = one_line(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def environment_fault(name: str, index: int, seed: object, step: int, what: str, remedy: str) -> EnvironmentFault:
+    """The one line a user sees when an environment breaks its own declaration.
+
+    Args:
+      index: the environment's index, counted over all actors.
+      seed: what this environment was seeded with.
+      step: calls of `step` since that seed, the faulty one included.
+    """
+    return EnvironmentFault(f"{name}: environment {index} (seed {seed}, step {step}) {one_line(what)}; {remedy}")
+
+
+def in_slot_order(action: np.ndarray, slots: np.ndarray | None, num_envs: int) -> np.ndarray:
+    """Actions [num_envs, ...] sorted by slot, for adapters that step all environments together."""
+    if slots is None:
+        if len(action) != num_envs:
+            raise ValueError(f"{len(action)} actions for {num_envs} environments")
+        return action
+    slots = np.asarray(slots)
+    if len(action) != num_envs or not np.array_equal(np.sort(slots), np.arange(num_envs)):
+        raise ValueError(f"all {num_envs} environments step together: send one action for each, got slots {slots}")
+    ordered = np.empty_like(action)
+    ordered[slots] = action
+    return ordered

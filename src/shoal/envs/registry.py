@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a user names to a factory: known prefix, then `module:Attribute`, then Gymnasium, or any callable."""
+
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from shoal.envs import modules
+from shoal.envs.base import EnvFactory
+from shoal.errors import ConfigError
+
+LATER = ("envpool", "gymnax", "pgx")
+VERSIONED = re.compile(r"-v\d+$")
+
+
+def resolve(env: str | Callable[..., Any], env_kwargs: dict[str, Any] | None = None) -> EnvFactory:
+    """The factory of an environment id, class or function.
+
+    Args:
+      env: an id, or a callable that returns one environment with Gymnasium's API.
+      env_kwargs: settings handed to its constructor.
+
+    Raises:
+      ConfigError: unknown id (with the nearest valid ones), unknown setting, unsupported space, missing package.
+      EnvironmentFault: the environment raised while it was made.
+    """
+    kwargs = dict(env_kwargs or {})
+    if not isinstance(env, str):
+        return _from_callable(env, kwargs)
+    prefix = env.partition(":")[0]
+    if prefix in LATER:
+        raise ConfigError(f"{env!r}: {prefix} environments are not available in this version; use ale:, toy: or Gymnasium")
+    if prefix == "ale":
+        from shoal.envs import ale_env
+
+        return ale_env.factory(env, kwargs)
+    if ":" in env:
+        return _from_module(env, kwargs)
+    return _from_gymnasium(env, kwargs)
+
+
+def list_envs() -> dict[str, list[str]]:
+    """Every id that resolves here, by source."""
+    from shoal.envs import ale_env, gymnasium_env
+
+    known = sorted(gymnasium_env.gymnasium.registry)
+    return {
+        "Gymnasium": [name for name in known if "/" not in name and gymnasium_env.is_registered(name)],
+        "ale-py": [ale_env.PREFIX + game for game in ale_env.games()],
+        "your own": ["package.module:EnvClass", "package.module:Id-v0"],
+    }
+
+
+def load_attribute(env_id: str) -> Any:
+    """The object `module:Attribute` names, or None if the module has no such attribute."""
+    name, _, path = env_id.partition(":")
+    return modules.find_attribute(modules.import_user_module(name, env_id), path)
+
+
+def construct_attribute(env_id: str, kwargs: dict[str, Any]) -> Any:
+    """One environment from `module:Attribute`. Imports by name, so it works in any process."""
+    return load_attribute(env_id)(**kwargs)
+
+
+def _from_module(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
+    name, _, path = env_id.partition(":")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", name) or not path:
+        raise ConfigError(f"{env_id!r} is no environment id; write package.module:EnvClass, ale:<game> or a Gymnasium id")
+    attribute = load_attribute(env_id)
+    if attribute is None and VERSIONED.search(path):
+        return _from_registered(env_id, path, kwargs)
+    if attribute is None:
+        near = modules.nearest_attributes(modules.import_user_module(name, env_id), path)
+        hint = f"nearest: {', '.join(f'{name}:{found}' for found in near)}" if near else "it holds no environment class"
+        raise ConfigError(f"{env_id}: module {name} has no {path}; {hint}")
+    if not callable(attribute):
+        raise ConfigError(f"{env_id}: is a {type(attribute).__name__} object; name a class or function that makes one")
+    modules.check_keywords(env_id, attribute, kwargs)
+    return _singles(env_id, partial(construct_attribute, env_id, kwargs))
+
+
+def _from_registered(env_id: str, registered: str, kwargs: dict[str, Any]) -> EnvFactory:
+    from shoal.envs import gymnasium_env
+
+    if registered not in gymnasium_env.gymnasium.registry:
+        module = env_id.partition(":")[0]
+        raise ConfigError(f"{env_id}: importing {module} registered no {registered}; {_nearest(registered)}")
+    return gymnasium_env.factory(env_id, kwargs)
+
+
+def _from_gymnasium(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
+    from shoal.envs import gymnasium_env
+
+    if not gymnasium_env.is_registered(env_id):
+        raise ConfigError(f"unknown environment {env_id!r}; {_nearest(env_id)}")
+    return gymnasium_env.factory(env_id, kwargs)
+
+
+def _from_callable(env: Any, kwargs: dict[str, Any]) -> EnvFactory:
+    if not callable(env):
+        what = f"a {type(env).__name__} object is not callable"
+        raise ConfigError(f"env: {what}; give an id, or a class or function that returns a new environment")
+    name = f"{getattr(env, '__module__', '?')}:{getattr(env, '__qualname__', type(env).__name__)}"
+    modules.check_keywords(name, env, kwargs)
+    return _singles(name, partial(env, **kwargs))
+
+
+def _singles(name: str, construct: Callable[[], Any]) -> EnvFactory:
+    from shoal.envs.single import single_factory
+
+    return single_factory(name, construct)
+
+
+def _nearest(wanted: str) -> str:
+    """The ids most like the wanted one: by letters, and games whose name is a part of it."""
+    ids = [name for group, names in list_envs().items() if group != "your own" for name in names]
+    plain = {name: _letters(name) for name in ids}
+    target = _letters(wanted)
+    scores = {name: difflib.SequenceMatcher(None, target, text).ratio() for name, text in plain.items()}
+    for name, text in plain.items():
+        if len(text) > 3 and text in target:
+            scores[name] = max(scores[name], 0.9)
+    best = sorted((name for name in ids if scores[name] >= 0.6), key=lambda name: -scores[name])[:3]
+    return f"nearest: {', '.join(best)}" if best else "see: shoal list envs"
+
+
+def _letters(env_id: str) -> str:
+    """An id reduced to what people get wrong least: no prefix, version or punctuation, lower case."""
+    bare = VERSIONED.sub("", re.split(r"[:/]", env_id)[-1])
+    return re.sub(r"[^a-z0-9]", "", bare.lower())
