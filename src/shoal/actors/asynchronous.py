@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Free collecting: take whatever params are newest, unroll, hand over, never wait for the learner.
+
+In: any version of params. Out: trajectories some versions old, which the learner must correct for. Prefer it where
+environments are slow or uneven; the queue's length bounds how stale data gets.
+"""
+
+from typing import NoReturn
+
+from shoal.actors.rollout import Rollout
+
+
+def act_freely(index, config, parts, params, trajectories) -> NoReturn:
+    """One actor's life. `config.forced_lag` holds the params back by that many versions, for studies of staleness."""
+    rollout = Rollout(
+        parts.make_env(config.envs_per_actor, index * config.envs_per_actor),
+        parts.agent,
+        seed=parts.seed,
+        first_index=index * config.envs_per_actor,
+    )
+    while True:
+        acting, version = params.pull(behind=config.forced_lag)
+        trajectories.put(rollout.unroll(acting, version, config.unroll_length), version)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lock-step collecting: every unroll is made under the params of the update just before it, so lag is exactly 0.
+
+In: params of version k. Out: one trajectory of version k. Prefer it for on-policy updates without correction; the
+slowest actor sets the pace.
+"""
+
+from typing import NoReturn
+
+from shoal.actors.rollout import Rollout
+
+
+def act_in_step(index, config, parts, params, trajectories) -> NoReturn:
+    """One actor's life: wait for the next version, unroll, hand over."""
+    rollout = Rollout(
+        parts.make_env(config.envs_per_actor, index * config.envs_per_actor),
+        parts.agent,
+        seed=parts.seed,
+        first_index=index * config.envs_per_actor,
+    )
+    version = -1
+    while True:
+        acting, version = params.pull(at_least=version + 1)
+        trajectories.put(rollout.unroll(acting, version, config.unroll_length), version)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A2C: actors in lock-step, one gradient step per batch, and everyone waits for everyone.
+
+    envs --obs--> actor (n) ----TRAJ----> learner
+                    ^                        |
+                    +--------PARAM-----------+
+
+Each actor unrolls its environments under params of version k and waits for version k+1; the learner waits for all n
+trajectories, takes one step and publishes. Lag is exactly 0. Gradients and transitions never cross.
+
+Mnih et al. 2016 (arXiv 1602.01783) made synchronous; Stooke & Abbeel 2018 (arXiv 1803.02811).
+Wins when environments step at one even pace and the network is small. Loses to IMPALA when one slow environment
+makes all others wait, and to PPO in samples needed, since each sample is used once.
+"""
+
+from dataclasses import dataclass
+
+from shoal.actors.synchronous import act_in_step
+from shoal.architectures.base import ActorCriticConfig, Parts, keep, make_learner_parts
+from shoal.engines import phase, system
+
+MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
+MUST_NEVER_CROSS = ("GRAD actor>*", "TRANS *>*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ActorCriticConfig):
+    """Settings for A2C."""
+
+
+def make_agent(config: Config, spec, network):
+    """Actor-critic on generalised advantages."""
+    from shoal.agents.actor_critic import make_actor_critic
+    from shoal.agents.objectives import actor_critic
+
+    return make_actor_critic(spec, network, actor_critic(config))
+
+
+def make_learner(config: Config, agent):
+    """One gradient step per batch."""
+    from shoal.learners.single import make_single
+
+    return make_single(agent, *make_learner_parts(config))
+
+
+def run(config: Config, parts: Parts, state=None, visit=keep):
+    """Train from `state`, or from the seed, until config.env_steps were received; returns the last state."""
+    state = parts.learner.init(config.seed) if state is None else state
+    with system("a2c", "learner") as s:
+        params = s.store("PARAM", "learner", parts.learner.acting(state), version=state.version)
+        trajectories = s.channel("TRAJ", "actor", "learner", config.num_actors, versions=params)
+        s.spawn("actor", config.num_actors, act_in_step, config, parts, params, trajectories)  # envs > actors
+        while state.env_steps < config.env_steps:
+            batch = trajectories.get(config.num_actors, by_sender=True)  # actors > learner
+            state, metrics = phase("update", parts.learner.update, state, batch)
+            params.publish(phase("publish", parts.learner.acting, state))  # learner > actors
+            state = visit(state, batch, metrics)
+    return state

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every architecture is given: parts to wire, settings they share, and a hook called after each update."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from shoal.errors import ConfigError
+from shoal.types import EnvSpec
+
+Visit = Callable[[Any, list, dict[str, float]], Any]
+"""(state, trajectories of the update, metrics) -> state to go on with"""
+
+
+class Parts(NamedTuple):
+    """What an architecture wires together. The simulated engine may be given twins that do nothing."""
+
+    spec: EnvSpec
+    make_env: Callable[[int, int], Any]
+    """(number of environments, index of the first) -> VectorEnv"""
+    agent: Any
+    learner: Any
+    seed: int
+    """root of this segment's randomness: another one after every resume"""
+
+
+def keep(state: Any, _batch: list, _metrics: dict[str, float]) -> Any:
+    """The visit that changes nothing."""
+    return state
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig:
+    """Settings that A2C, PPO and IMPALA share."""
+
+    env_steps: int = 300_000
+    """agent steps to train for (frame skip not multiplied in)"""
+    seed: int = 0
+    """root of all randomness"""
+    num_actors: int = 1
+    """collecting workers"""
+    envs_per_actor: int = 8
+    """environments stepped together by one actor"""
+    unroll_length: int = 16
+    """steps per trajectory (T)"""
+    discount: float = 0.99
+    """worth of a reward one step later"""
+    trace_decay: float = 0.95
+    """lambda: 0 trusts the value, 1 trusts the rewards"""
+    learning_rate: float = 1e-3
+    """optimiser step size at the start"""
+    anneal_learning_rate: bool = True
+    """let the learning rate fall on a line to 0 over env_steps"""
+    optimiser: Literal["adam", "rmsprop", "sgd"] = "adam"
+    """update rule"""
+    optimiser_epsilon: float = 1e-5
+    """added to the root in Adam and RMSProp (outside it)"""
+    optimiser_decay: float = 0.99
+    """RMSProp's decay of the second moment"""
+    max_grad_norm: float = 0.5
+    """gradients longer than this are scaled down to it"""
+    value_cost: float = 0.5
+    """weight of the value loss (half the squared error)"""
+    entropy_cost: float = 0.01
+    """weight of the entropy bonus"""
+    normalise_advantage: bool = False
+    """shift and scale advantages to mean 0, deviation 1 in each gradient step"""
+    reward_scale: float = 1.0
+    """rewards are multiplied by this for learning only"""
+    reward_clip: float | None = None
+    """then clipped to plus or minus this; none: no clipping"""
+
+    @property
+    def num_envs(self) -> int:
+        """Environments over all actors."""
+        return self.num_actors * self.envs_per_actor
+
+    def __post_init__(self):
+        positive = (
+            "env_steps", "num_actors", "envs_per_actor", "unroll_length", "learning_rate", "optimiser_epsilon",
+            "max_grad_norm", "reward_scale",
+        )  # fmt: skip
+        require(self, positive, lambda x: x > 0, "must be above 0")
+        require(self, ("discount", "trace_decay", "optimiser_decay"), lambda x: 0 <= x <= 1, "must lie in [0, 1]")
+        require(self, ("value_cost", "entropy_cost", "seed"), lambda x: x >= 0, "must be 0 or more")
+        if self.reward_clip is not None:
+            require(self, ("reward_clip",), lambda x: x > 0, "must be above 0, or none for no clipping")
+
+
+def require(config: Any, fields: tuple[str, ...], holds: Callable[[Any], bool], what: str) -> None:
+    """Raises ConfigError in one line for the first field whose value does not hold; NaN and infinity never do."""
+    for name in fields:
+        value = getattr(config, name)
+        if not holds(value) or value in (float("inf"), float("-inf")):
+            raise ConfigError(f"{name}={value} {what}; change --{name.replace('_', '-')}")
+
+
+def make_learner_parts(config: ActorCriticConfig) -> tuple[Any, Any]:
+    """(optimiser, learning-rate schedule) of a config. Imports JAX."""
+    from shoal.learners.optimiser import make_optimiser
+    from shoal.learners.schedule import make_schedule
+
+    optimiser = make_optimiser(
+        config.optimiser,
+        epsilon=config.optimiser_epsilon,
+        decay=config.optimiser_decay,
+        max_grad_norm=config.max_grad_norm,
+    )
+    return optimiser, make_schedule(config.learning_rate, config.env_steps, anneal=config.anneal_learning_rate)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Architectures by name. Loading one imports no JAX, so that help and errors are instant."""
+
+import difflib
+import importlib
+from types import ModuleType
+
+from shoal.errors import ConfigError
+
+ARCHITECTURES = {
+    "a2c": "shoal.architectures.a2c",
+    "ppo": "shoal.architectures.ppo",
+    "impala": "shoal.architectures.impala",
+}
+
+PLANNED = (
+    "pg", "a3c", "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "seed", "appo", "es", "alphazero",
+    "pbt", "ftw", "rapid", "gps",
+)  # fmt: skip
+
+
+def load(name: str) -> ModuleType:
+    """The architecture's module: `Config`, `make_agent`, `make_learner`, `run`, and its flow in `__doc__`.
+
+    Raises ConfigError with the nearest names where there is none.
+    """
+    if name in ARCHITECTURES:
+        return importlib.import_module(ARCHITECTURES[name])
+    if name in PLANNED:
+        raise ConfigError(f"architecture {name!r} does not work yet; use one of {', '.join(ARCHITECTURES)}")
+    nearest = difflib.get_close_matches(name, ARCHITECTURES, n=1) or list(ARCHITECTURES)
+    raise ConfigError(f"architecture {name!r} is unknown; use {' or '.join(nearest)} (shoal list architectures)")
