@@ -145,8 +145,8 @@ def value_loss(
     error = jnp.square(value - target)
     if old_value is not None and clip is not None:
         require_equal_shapes(value=value, old_value=old_value)
-        old_value = _constant(old_value, weight)
-        error = jnp.maximum(error, jnp.square(old_value + jnp.clip(value - old_value, -clip, clip) - target))
+        anchor = _constant(old_value, weight)
+        error = jnp.maximum(error, jnp.square(anchor + jnp.clip(value - anchor, -clip, clip) - target))
     return 0.5 * reduce(error, weight, reduction)
 
 
