@@ -64,13 +64,14 @@ class AleVector:
 
     def __init__(self, spec: EnvSpec, game: str, settings: dict[str, Any], num_envs: int, first_index: int = 0):
         if settings["batch_size"] > num_envs:
-            raise ConfigError(f"{spec.id}: batch_size {settings['batch_size']} exceeds {num_envs} environments; lower it")
+            batch = f"batch_size {settings['batch_size']}"
+            raise ConfigError(f"{spec.id}: {batch} exceeds the actor's {num_envs} environments; lower it")
         self.spec = spec
         self.num_envs = num_envs
         self._first_index = first_index
         self._env: Any = AtariVectorEnv(game, num_envs, **settings)
         self._batch = self._env.batch_size
-        self._maps_actions = isinstance(spec.action, Box)
+        self._action_dtype = np.float32 if isinstance(spec.action, Box) else np.int32
         self._initial: Any = None
         self._sent = False
         self._slots = np.arange(num_envs)
@@ -86,10 +87,7 @@ class AleVector:
         self._sent = False
 
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
-        if self._maps_actions:
-            action = self.spec.action.to_env(action)
-        else:
-            action = np.asarray(action, np.int32)
+        action = np.asarray(action, self._action_dtype)
         if self._batch == self.num_envs:
             action = in_slot_order(action, slots, self.num_envs)
         elif slots is not None:

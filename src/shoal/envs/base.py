@@ -23,8 +23,8 @@ class VectorEnv(Protocol):
     observation of that episode. The next row of the same slot only resets: its action is ignored, its reward is 0,
     it ends nothing, its `obs` opens the next episode and its `valid` is False. The rows after `reset` look the same.
 
-    Actions are what agents choose: indices 0 .. n-1 for `Discrete`, the unit scale for `Box`. Adapters apply
-    `Box.to_env` themselves, so the trajectory keeps the action whose log-probability is known.
+    Actions are indices 0 .. n-1 for `Discrete` and within the environment's own bounds for `Box`: who acts on the
+    unit scale applies `Box.to_env` before sending.
     """
 
     spec: EnvSpec
@@ -35,8 +35,9 @@ class VectorEnv(Protocol):
     def reset(self, seed: int) -> None:
         """Start all environments anew; their first rows wait for `recv`.
 
-        Environment i draws from `derive(seed, "env", first_index + i)`. Where one generator serves all of them,
-        it starts at `derive(seed, "env", first_index)` and `split_invariant` is False.
+        What environment i draws depends on `seed` and `first_index + i` alone; single ones are seeded with
+        `derive(seed, "env", first_index + i)`. Where one generator serves all of them, it starts at
+        `derive(seed, "env", first_index)` and `split_invariant` is False.
         """
         ...
 
@@ -51,7 +52,8 @@ class VectorEnv(Protocol):
     def recv(self, min_ready: int | None = None) -> Steps:
         """Rows of environments that have answered: at least `min_ready` of them, or all that were sent an action.
 
-        Arrays are the receiver's until its next `recv`.
+        Rows come in slot order when all environments were sent an action without naming slots. Arrays are the
+        receiver's until its next `recv`.
         """
         ...
 

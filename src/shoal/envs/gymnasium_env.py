@@ -18,11 +18,12 @@ from shoal import seeds
 from shoal.envs import spaces
 from shoal.envs.base import EnvFactory, describe_error, in_slot_order, one_line
 from shoal.envs.modules import accepted_names, refuse_keywords
-from shoal.envs.single import close_quietly, construct_checked, single_factory
+from shoal.envs.single import close_quietly, construction_fault, single_factory
 from shoal.errors import ConfigError, EnvironmentFault
-from shoal.types import Box, EnvSpec, Steps
+from shoal.types import EnvSpec, Steps
 
 NATIVE = "vector_entry_point"
+UNSUPPORTED = ("Blackjack", "GymV21Environment", "GymV26Environment")
 
 
 class NativeVector:
@@ -40,24 +41,22 @@ class NativeVector:
         self._env = make_native(env_id, kwargs, num_envs)
         self._closed = False
         self._slots = np.arange(num_envs)
-        self._maps_actions = isinstance(spec.action, Box)
-        self._action_dtype = self._env.single_action_space.dtype
-        self._seed = None
-        self._pending = None
+        self._seed: int | None = None
+        self._steps = 0
+        self._pending: Any = None
         self._ended = np.ones(num_envs, bool)
 
     def reset(self, seed: int) -> None:
+        self._steps = 0
         self._seed = seeds.derive(seed, "env", self._first_index)
         try:
             obs, _ = self._env.reset(seed=self._seed)
         except Exception as error:
-            raise self._fault(error, "reset") from error
+            raise self._fault(f"raised {describe_error(error)} in reset", "fix the environment's reset") from error
         expected = (self.num_envs, *self.spec.obs.shape)
         if obs.shape != expected or obs.dtype != self.spec.obs.dtype:
-            raise EnvironmentFault(
-                f"{self.spec.id}: (seed {self._seed}, step 0) returned obs {obs.shape} {obs.dtype} from reset, declared "
-                f"{expected} {self.spec.obs.dtype}; return what observation_space declares"
-            )
+            what = f"obs {obs.shape} {obs.dtype} from reset, declared {expected} {self.spec.obs.dtype}"
+            raise self._fault(f"returned {what}", "return what observation_space declares")
         none = np.zeros(self.num_envs, bool)
         # as if every episode had just ended: the first rows are reset rows
         self._ended = np.ones(self.num_envs, bool)
@@ -66,12 +65,11 @@ class NativeVector:
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
         if slots is not None:
             action = in_slot_order(action, slots, self.num_envs)
-        if self._maps_actions:
-            action = self.spec.action.to_env(action).astype(self._action_dtype, copy=False)
+        self._steps += 1
         try:
             self._pending = self._env.step(action)
         except Exception as error:
-            raise self._fault(error, "step") from error
+            raise self._fault(f"raised {describe_error(error)} in step", "fix the environment's step") from error
 
     def recv(self, min_ready: int | None = None) -> Steps:
         """One row of every environment: they answer together."""
@@ -90,12 +88,10 @@ class NativeVector:
             self._closed = True
             close_quietly(self._env)
 
-    def _fault(self, error: Exception, call: str) -> EnvironmentFault:
-        last = self._first_index + self.num_envs - 1
-        return EnvironmentFault(
-            f"{self.spec.id}: environments {self._first_index} .. {last} (seed {self._seed}) raised "
-            f"{describe_error(error)} in {call}; fix the environment's {call}"
-        )
+    def _fault(self, what: str, remedy: str) -> EnvironmentFault:
+        indices = f"{self._first_index} .. {self._first_index + self.num_envs - 1}"
+        where = f"environments {indices} (seed {self._seed}, step {self._steps})"
+        return EnvironmentFault(f"{self.spec.id}: {where} {what}; {remedy}")
 
 
 def make_single(env_id: str, kwargs: dict[str, Any]) -> Any:
@@ -119,6 +115,16 @@ def is_registered(env_id: str) -> bool:
     load_plugins(env_id)
     found = gymnasium.registry.get(env_id)
     return found is not None and (env_id.startswith("ALE/") or not str(found.entry_point).startswith("ale_py"))
+
+
+def newest_ids() -> list[str]:
+    """Gymnasium's own ids, the newest version of each, without those whose spaces are not supported."""
+    newest: dict[str, Any] = {}
+    for env_id, found in gymnasium.registry.items():
+        if found.namespace is None and found.name not in UNSUPPORTED and is_registered(env_id):
+            known = newest.get(found.name, found)
+            newest[found.name] = max(known, found, key=lambda each: each.version or 0)
+    return sorted(each.id for each in newest.values())
 
 
 def load_plugins(env_id: str) -> None:
@@ -156,17 +162,17 @@ def construct_guarded(registered: Any, construct: Any, kwargs: dict[str, Any]) -
     """Make one environment; missing packages pass as ImportError, unknown keywords become one line."""
     try:
         return construct()
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+    except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(str(error)) from error
-    except TypeError as error:
-        if kwargs and "unexpected keyword" in str(error):
-            names = accepted_names(load_env_creator(registered.entry_point))
-            raise refuse_keywords(registered.id, kwargs, [*names, "max_episode_steps"]) from error
-        return construct_checked(registered.id, construct, 0)
+    except (ImportError, ConfigError):
+        raise
     except gymnasium.error.Error as error:
         raise ConfigError(f"{registered.id}: {one_line(error)}; see gymnasium.make for what it accepts") from error
-    except Exception:
-        return construct_checked(registered.id, construct, 0)
+    except Exception as error:
+        if kwargs and isinstance(error, TypeError) and "unexpected keyword" in str(error):
+            names = accepted_names(load_env_creator(registered.entry_point))
+            raise refuse_keywords(registered.id, kwargs, [*names, "max_episode_steps"]) from error
+        raise construction_fault(registered.id, 0, error) from error
 
 
 def _has_same_native_form(registered: Any, single: Any, kwargs: dict[str, Any]) -> bool:
@@ -182,7 +188,7 @@ def _has_same_native_form(registered: Any, single: Any, kwargs: dict[str, Any]) 
         return False
     try:
         native = make_native(registered.id, kwargs, 1)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever its vector form cannot do, single environments can
         return False
     try:
         return (

@@ -31,24 +31,29 @@ def resolve(env: str | Callable[..., Any], env_kwargs: dict[str, Any] | None = N
         return _from_callable(env, kwargs)
     prefix = env.partition(":")[0]
     if prefix in LATER:
-        raise ConfigError(f"{env!r}: {prefix} environments are not available in this version; use ale:, toy: or Gymnasium")
+        reason = f"{prefix} environments are not available in this version"
+        raise ConfigError(f"{env!r}: {reason}; use ale:, toy: or a Gymnasium id")
     if prefix == "ale":
         from shoal.envs import ale_env
 
         return ale_env.factory(env, kwargs)
+    if prefix == "toy":
+        from shoal.envs import toy
+
+        return toy.factory(env, kwargs)
     if ":" in env:
         return _from_module(env, kwargs)
     return _from_gymnasium(env, kwargs)
 
 
 def list_envs() -> dict[str, list[str]]:
-    """Every id that resolves here, by source."""
-    from shoal.envs import ale_env, gymnasium_env
+    """Ids by source, newest version of each; some need an optional package, which resolving them names."""
+    from shoal.envs import ale_env, gymnasium_env, toy
 
-    known = sorted(gymnasium_env.gymnasium.registry)
     return {
-        "Gymnasium": [name for name in known if "/" not in name and gymnasium_env.is_registered(name)],
+        "Gymnasium": gymnasium_env.newest_ids(),
         "ale-py": [ale_env.PREFIX + game for game in ale_env.games()],
+        "toy": toy.names(),
         "your own": ["package.module:EnvClass", "package.module:Id-v0"],
     }
 
@@ -67,7 +72,9 @@ def construct_attribute(env_id: str, kwargs: dict[str, Any]) -> Any:
 def _from_module(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
     name, _, path = env_id.partition(":")
     if not re.fullmatch(r"[A-Za-z_][\w.]*", name) or not path:
-        raise ConfigError(f"{env_id!r} is no environment id; write package.module:EnvClass, ale:<game> or a Gymnasium id")
+        raise ConfigError(
+            f"{env_id!r} is no environment id; write module:EnvClass, ale:<game>, toy:<name> or a Gymnasium id"
+        )
     attribute = load_attribute(env_id)
     if attribute is None and VERSIONED.search(path):
         return _from_registered(env_id, path, kwargs)

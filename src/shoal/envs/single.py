@@ -5,6 +5,7 @@ In: a constructor of one environment. Out: the host interface, every result chec
 vector form where it has one; this adapter is for everything else.
 """
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -65,7 +66,7 @@ class SingleVector:
             raise ValueError(f"{len(action)} actions for {len(chosen)} environments")
         if not set(chosen).isdisjoint(self._pending):
             raise ValueError("an environment was sent an action before its last row was received")
-        for slot, env_action in zip(chosen, self._to_env(action), strict=True):
+        for slot, env_action in zip(chosen, self._native(action), strict=True):
             self._steps[slot] += 1
             if self._ended[slot]:
                 self._restart(slot)
@@ -77,9 +78,8 @@ class SingleVector:
         """All rows that wait: in one thread every environment that was sent an action has answered."""
         if not self._pending:
             raise ValueError("nothing to receive: send actions first")
-        slots, self._pending = self._pending, []
-        if slots == list(range(self.num_envs)):
-            return self._rows
+        slots, self._pending = np.array(self._pending), []
+        # copies: the next `send` writes into the rows while the receiver may still read these
         return Steps(*(field[slots] for field in self._rows))
 
     def close(self) -> None:
@@ -89,9 +89,10 @@ class SingleVector:
         for env in self._envs:
             close_quietly(env)
 
-    def _to_env(self, action: np.ndarray) -> Any:
+    def _native(self, action: np.ndarray) -> Any:
+        """Actions in the form the environment's own space has."""
         if isinstance(self.spec.action, Box):
-            return self.spec.action.to_env(action).astype(self._action_dtype, copy=False)
+            return np.asarray(action).astype(self._action_dtype)
         return (np.asarray(action) + self._action_start).tolist()
 
     def _step(self, slot: int, action: Any) -> None:
@@ -140,16 +141,19 @@ def construct_checked(env_id: str, construct: Callable[[], Any], index: int) -> 
     except (KeyboardInterrupt, ConfigError, EnvironmentFault):
         raise
     except BaseException as error:
-        what = f"raised {describe_error(error)} when it was made"
-        raise EnvironmentFault(f"{env_id}: environment {index} {what}; fix the environment's constructor") from error
+        raise construction_fault(env_id, index, error) from error
+
+
+def construction_fault(env_id: str, index: int, error: BaseException) -> EnvironmentFault:
+    """The one line for a constructor that raised."""
+    what = f"raised {describe_error(error)} when it was made"
+    return EnvironmentFault(f"{env_id}: environment {index} {what}; fix the environment's constructor")
 
 
 def close_quietly(env: Any) -> None:
     """Close one environment; a close that fails must not hide what went wrong before it."""
-    try:
+    with contextlib.suppress(Exception):
         env.close()
-    except Exception:
-        pass
 
 
 def probe(env_id: str, construct: Callable[[], Any]) -> EnvSpec:
