@@ -19,6 +19,9 @@ from shoal.records.files import plain, sync_dir, unwritable
 from shoal.records.manifest import ARRAYS, MANIFEST, dump_manifest, file_entry, read_manifest, verify_files
 
 _STEP = re.compile(r"step-(\d{1,18})\Z")
+_DTYPES = {"bool", "float16", "bfloat16", "float32", "float64", "complex64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 _ASIDE = ("writing-", "leaving-")
 
 
@@ -164,6 +167,8 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
     # asarray with order="C": the format takes the buffer as it lies, and a view would be written wrongly
     dense = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    if odd := {name: str(array.dtype) for name, array in dense.items() if array.dtype.name not in _DTYPES}:
+        raise TypeError(f"arrays of these dtypes cannot be saved: {odd}")
     try:
         save_file(dense, path)
         _sync_file(path)
@@ -190,7 +195,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as fault:
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError) as fault:
         raise CheckpointError(f"{path} is not a file of arrays: {fault}") from None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run as it happens: a live view in a terminal, one plain line per row anywhere else."""
+"""The run as it happens: a live view in a terminal, plain lines anywhere else."""
 
 import os
 import sys
@@ -9,6 +9,9 @@ from typing import IO, Any
 from shoal.records import readable
 
 Seconds = dict[str, dict[str, float]]
+
+LINE_SHARE, LINE_SECONDS = 0.05, 10.0
+MAX_POINTS = 1024
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green", "bright_yellow")
 
@@ -39,14 +42,18 @@ class Console:
         self.title = title
         self._stream = stream or sys.stdout
         self._returns: list[float] = []
+        self._printed = (-self.total, 0.0)
         self._live = self._open_live() if (is_live(self._stream) if is_terminal is None else is_terminal) else None
 
     def show(self, row: dict[str, Any], phases: Seconds | None = None, waits: Seconds | None = None) -> None:
-        """One row of metrics. `phases` and `waits` ({role: {name: seconds}}) split the time by role."""
+        """One row of metrics, as often as you like. `phases` and `waits` ({role: {name: seconds}}) split the time by role."""
         if row.get("episode_return_mean") is not None:
             self._returns.append(row["episode_return_mean"])
+            if len(self._returns) > MAX_POINTS:
+                self._returns = self._returns[::2]
         if self._live is None:
-            self._print(plain_line(row, self.total))
+            if self._is_due(row):
+                self._print(plain_line(row, self.total))
             return
         self._live.update(self._view(row, phases or _by_role(row), waits or _waits(row)), refresh=True)
 
@@ -70,6 +77,16 @@ class Console:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _is_due(self, row: dict[str, Any]) -> bool:
+        """Logs are read afterwards: a line each 5 % of the way, or each 10 s where that is slower, and the last."""
+        steps, wall_s = row.get("env_steps", 0), row.get("wall_s", 0.0)
+        last_steps, last_wall_s = self._printed
+        ended = steps >= self.total > last_steps
+        if not ended and steps < last_steps + LINE_SHARE * self.total and wall_s < last_wall_s + LINE_SECONDS:
+            return False
+        self._printed = (steps, wall_s)
+        return True
 
     def _print(self, text: str) -> None:
         try:

@@ -41,7 +41,7 @@ def duration(seconds: float | None) -> str:
     """9.31 -> "9.3 s", 125 -> "2:05", 7384 -> "2:03:04"; None -> "-"."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.2g} s" if seconds < 0.95 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
