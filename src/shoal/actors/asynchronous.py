@@ -5,19 +5,16 @@ In: any version of params. Out: trajectories some versions old, which the learne
 environments are slow or uneven; the queue's length bounds how stale data gets.
 """
 
+from contextlib import closing
 from typing import NoReturn
 
-from shoal.actors.rollout import Rollout
+from shoal.actors.rollout import start
+from shoal.engines import phase
 
 
 def act_freely(index, config, parts, params, trajectories) -> NoReturn:
     """One actor's life. `config.forced_lag` holds the params back by that many versions, for studies of staleness."""
-    rollout = Rollout(
-        parts.make_env(config.envs_per_actor, index * config.envs_per_actor),
-        parts.agent,
-        seed=parts.seed,
-        first_index=index * config.envs_per_actor,
-    )
-    while True:
-        acting, version = params.pull(behind=config.forced_lag)
-        trajectories.put(rollout.unroll(acting, version, config.unroll_length), version)
+    with closing(phase("start", start, index, config, parts)) as rollout:
+        while True:
+            acting, version = params.pull(behind=config.forced_lag)
+            trajectories.put(rollout.unroll(acting, version, config.unroll_length), version)

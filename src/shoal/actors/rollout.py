@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inner loop: act, step, store. Start reading here."""
 
+from typing import Any
+
 import numpy as np
 
 from shoal import seeds
 from shoal.agents.base import Agent
-from shoal.engines import phase
+from shoal.engines import note, phase
 from shoal.envs.base import VectorEnv
 from shoal.errors import EnvironmentFault
 from shoal.types import Array, Box, EnvSpec, Trajectory
+
+
+def start(index: int, config: Any, parts: Any) -> "Rollout":
+    """The rollout of actor `index`: its share of the environments, reset."""
+    first = index * config.envs_per_actor
+    env = parts.make_env(config.envs_per_actor, first)
+    return Rollout(env, parts.agent, seed=parts.seed, first_index=first)
 
 
 class Rollout:
@@ -42,7 +51,13 @@ class Rollout:
             rows.action[t] = action
             obs = phase("env_step", self._step, rows, t, action)
         self.obs = obs
-        return phase("assemble", self._assemble, rows, bound, memory, version)
+        trajectory = phase("assemble", self._assemble, rows, bound, memory, version)
+        note(env_steps_generated=int(np.count_nonzero(trajectory.valid)))
+        return trajectory
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        self.env.close()
 
     def _prepare(self, params: Array, length: int) -> tuple[object, "Rows"]:
         draw = seeds.gumbels if self.agent.noise == "gumbel" else seeds.normals
@@ -54,7 +69,7 @@ class Rollout:
 
     def _step(self, rows: "Rows", t: int, action: Array) -> Array:
         """Send one action per environment, store what comes back, return the next observations."""
-        self.env.send(rows.to_env(action))
+        self.env.send(action)
         steps = self.env.recv()
         rows.obs[t + 1] = steps.obs
         rows.reward[t] = steps.reward
@@ -107,11 +122,6 @@ class Rows:
         self.terminated = np.empty(shape, bool)
         self.truncated = np.empty(shape, bool)
         self.valid = np.empty(shape, bool)
-        self.to_env = spec.action.to_env if is_box else _unchanged
-
-
-def _unchanged(action: Array) -> Array:
-    return action
 
 
 class EpisodeCounter:

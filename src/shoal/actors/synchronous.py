@@ -5,20 +5,17 @@ In: params of version k. Out: one trajectory of version k. Prefer it for on-poli
 slowest actor sets the pace.
 """
 
+from contextlib import closing
 from typing import NoReturn
 
-from shoal.actors.rollout import Rollout
+from shoal.actors.rollout import start
+from shoal.engines import phase
 
 
 def act_in_step(index, config, parts, params, trajectories) -> NoReturn:
     """One actor's life: wait for the next version, unroll, hand over."""
-    rollout = Rollout(
-        parts.make_env(config.envs_per_actor, index * config.envs_per_actor),
-        parts.agent,
-        seed=parts.seed,
-        first_index=index * config.envs_per_actor,
-    )
-    version = -1
-    while True:
-        acting, version = params.pull(at_least=version + 1)
-        trajectories.put(rollout.unroll(acting, version, config.unroll_length), version)
+    with closing(phase("start", start, index, config, parts)) as rollout:
+        version = -1
+        while True:
+            acting, version = params.pull(at_least=version + 1)
+            trajectories.put(rollout.unroll(acting, version, config.unroll_length), version)

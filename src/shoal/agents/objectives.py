@@ -151,4 +151,4 @@ def _total(config, policy, value, target, distribution, weight, extra):
     entropy = pg.entropy_loss(jnp.broadcast_to(distribution.entropy(), weight.shape), weight)
     total = policy + config.value_cost * value_error + config.entropy_cost * entropy
     metrics = {"loss/policy": policy, "loss/value": value_error, "loss/entropy": -entropy, **extra}
-    return total, {**metrics, "explained_variance": pg.explained_variance(value, target, weight)}
+    return total, {**metrics, "loss/explained_variance": pg.explained_variance(value, target, weight)}

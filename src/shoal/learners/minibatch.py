@@ -48,6 +48,7 @@ def make_minibatch(
         rate = np.float32(schedule(state.env_steps))
         params, moments, metrics = run_steps(state.params, state.optimiser, trajectory, order, rate)
         metrics = refuse_non_finite(summarise(jax.device_get(metrics)), state.updates)
+        metrics |= {"learning_rate": float(rate), "sample_reuse": order.size / rows}
         steps = state.env_steps + env_steps_in(batch)
         return LearnerState(params, moments, state.updates + epochs * minibatches, steps, state.version + 1), metrics
 

@@ -32,7 +32,7 @@ def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule) -> Learn
         rate = np.float32(schedule(state.env_steps))
         params, moments, metrics = gradient_step(state.params, state.optimiser, learnable(join(batch)), rate)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        metrics = refuse_non_finite(metrics, state.updates)
+        metrics = refuse_non_finite(metrics, state.updates) | {"learning_rate": float(rate), "sample_reuse": 1.0}
         after = LearnerState(params, moments, state.updates + 1, state.env_steps + env_steps_in(batch), state.version + 1)
         return after, metrics
 

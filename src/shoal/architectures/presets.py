@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that work, per architecture and kind of environment: `shoal train ppo --env CartPole-v1` needs nothing else.
+
+Each preset says what it departs from in the architecture's defaults. Imports no JAX and no simulator.
+"""
+
+from typing import Any
+
+from shoal.architectures import registry
+from shoal.types import Box, EnvSpec
+
+CLASSIC = {"CartPole-v1", "Acrobot-v1", "MountainCar-v0"}
+
+
+def preset(architecture: str, spec: EnvSpec) -> Any:
+    """The architecture's Config for an environment of this form.
+
+    Frames [stack, height, width] get the Atari settings, Box actions the continuous ones, all others the classic ones.
+    """
+    config = registry.load(architecture).Config
+    if len(spec.obs.shape) == 3 and spec.obs.dtype == "uint8":
+        kind = ATARI
+    elif isinstance(spec.action, Box):
+        kind = CONTINUOUS
+    else:
+        kind = CLASSIC_CONTROL
+    return config(**kind[architecture])
+
+
+CLASSIC_CONTROL: dict[str, dict[str, Any]] = {
+    "a2c": {},
+    "ppo": {},
+    "impala": {},
+}
+"""many short episodes, small network"""
+
+CONTINUOUS: dict[str, dict[str, Any]] = {
+    "a2c": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
+    "ppo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 10, "minibatches": 8},
+    "impala": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
+}
+"""dense rewards of tens a step are scaled to about one; a horizon of ten steps suffices for swing-ups"""
+
+ATARI: dict[str, dict[str, Any]] = {
+    "a2c": {"env_steps": 10_000_000, "envs_per_actor": 16, "unroll_length": 5, "reward_clip": 1.0,
+            "learning_rate": 7e-4, "optimiser": "rmsprop"},
+    "ppo": {"env_steps": 10_000_000, "envs_per_actor": 8, "unroll_length": 128, "reward_clip": 1.0,
+            "learning_rate": 2.5e-4, "clip": 0.1},
+    "impala": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 8, "unroll_length": 20,
+               "batch_trajectories": 2, "reward_clip": 1.0, "learning_rate": 6e-4, "optimiser": "rmsprop",
+               "max_grad_norm": 40.0},
+}  # fmt: skip
+"""rewards clipped to one as in the papers; network costs dominate on a CPU"""

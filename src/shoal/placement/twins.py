@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts that do nothing, in the right shapes: an architecture runs on them in simulated time, or just to show its flow.
+
+Arrays are a zero broadcast to shape, so that they have the real number of bytes and cost nothing to make.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from shoal.agents.base import Agent
+from shoal.architectures.base import Parts
+from shoal.learners.base import Learner, LearnerState, env_steps_in
+from shoal.types import Box, EnvSpec, Steps
+
+EPISODE_LENGTH = 50
+
+
+def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    """A read-only array of zeros that takes one element of memory and reports the bytes of all."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+class TwinEnv:
+    """A VectorEnv whose episodes last EPISODE_LENGTH steps, staggered over the environments."""
+
+    split_invariant = True
+
+    def __init__(self, spec: EnvSpec, num_envs: int, first_index: int):
+        self.spec, self.num_envs = spec, num_envs
+        self._offset = (first_index + np.arange(num_envs)) * 7 % EPISODE_LENGTH
+        self._step = 0
+
+    def reset(self, seed: int) -> None:
+        """Start anew; the seed changes nothing."""
+        self._step = 0
+
+    def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
+        """Take one step of all environments."""
+        self._step += 1
+
+    def recv(self, min_ready: int | None = None) -> Steps:
+        """Zero observations; ends and reset rows follow the schedule."""
+        age = (self._step + self._offset) % (EPISODE_LENGTH + 1)
+        none = np.zeros(self.num_envs, bool)
+        return Steps(
+            slots=np.arange(self.num_envs),
+            obs=zeros((self.num_envs, *self.spec.obs.shape), self.spec.obs.dtype),
+            reward=np.zeros(self.num_envs, np.float32),
+            terminated=age == EPISODE_LENGTH,
+            truncated=none,
+            valid=(age != 0) & (self._step > 0),
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def twin_agent(spec: EnvSpec, params_size: int) -> Agent:
+    """An agent that always takes action 0."""
+    is_box = isinstance(spec.action, Box)
+    head_size = int(np.prod(spec.action.shape)) if is_box else spec.action.n
+    shape = spec.action.shape if is_box else ()
+
+    def act(bound, obs, memory, noise):
+        action = np.zeros((len(obs), *shape), np.float32 if is_box else np.int64)
+        return action, np.zeros((len(obs), head_size), np.float32), memory
+
+    return Agent(
+        init=lambda seed: zeros((params_size,)),
+        memory=lambda num_envs: (),
+        bind=lambda params: params,
+        act=act,
+        log_prob=lambda bound, head, action: np.zeros(head.shape[:2], np.float32),
+        mode=lambda head: np.zeros((len(head), *shape), np.float32 if is_box else np.int64),
+        prepare=lambda params, trajectory: trajectory,
+        loss=lambda params, batch: (0.0, {}),
+        noise="normal" if is_box else "gumbel",
+        noise_size=head_size,
+        has_convolution=False,
+    )
+
+
+def twin_learner(params_size: int, updates_per_batch: int = 1) -> Learner:
+    """A learner that counts and never changes its params."""
+
+    def update(state: LearnerState, batch: list) -> tuple[LearnerState, dict[str, float]]:
+        counted = state._replace(
+            updates=state.updates + updates_per_batch,
+            env_steps=state.env_steps + env_steps_in(batch),
+            version=state.version + 1,
+        )
+        return counted, {}
+
+    return Learner(
+        init=lambda seed: LearnerState(zeros((params_size,)), (), 0, 0, 0),
+        update=update,
+        acting=lambda state: zeros((params_size,)),
+    )
+
+
+def twin_parts(spec: EnvSpec, params_size: int, updates_per_batch: int = 1) -> Parts:
+    """Parts for an environment of this form and params of this size. Needs no JAX.
+
+    Check: the ledger of a run on twins has the rows and bytes of a run on real parts.
+    """
+    return Parts(
+        spec=spec,
+        make_env=lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index),
+        agent=twin_agent(spec, params_size),
+        learner=twin_learner(params_size, updates_per_batch),
+        seed=0,
+    )

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train, resume, evaluate and load: from names to a run folder. JAX is imported when a function here needs it."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shoal import envs
+from shoal.architectures import presets, registry
+from shoal.engines import check_engine
+from shoal.errors import ConfigError
+from shoal.records import checkpoint
+from shoal.records.live import Console
+from shoal.records.metrics import MetricsWriter
+from shoal.records.run_dir import RunDir
+from shoal.training.parts import default_engine
+
+if TYPE_CHECKING:
+    from shoal.training.result import Result
+
+SETTINGS = ("engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes")
+"""what a run needs besides its Config, kept in config.json"""
+
+
+def train(
+    architecture: str,
+    env: Any,
+    *,
+    config: Any = None,
+    engine: str | None = None,
+    order: str = "free",
+    run_dir: Path | str | None = None,
+    network: Any = "auto",
+    env_kwargs: dict[str, Any] | None = None,
+    stop_return: float | None = None,
+    stop_minutes: float | None = None,
+    command: list[str] | None = None,
+    quiet: bool = False,
+    **fields: Any,
+) -> "Result":
+    """Train an architecture on an environment and leave a run folder with checkpoints, metrics and a report.
+
+    Args:
+      architecture: a name that `shoal list architectures` shows.
+      env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
+      config: the architecture's Config; without it the preset for this kind of environment.
+      engine: inline, threads or simulated; without it the one that suits the architecture.
+      order: free, or fixed for runs that repeat bit for bit.
+      network: auto, mlp, nature_cnn, `module:Class` or a class.
+      stop_return: stop when the mean raw return of the last 100 episodes reaches this.
+      stop_minutes: stop after this much training.
+      quiet: show nothing.
+      fields: fields of the Config to change, such as env_steps=100_000, seed=1.
+
+    Raises: ConfigError, EnvironmentFault, CheckpointError, NonFiniteError, HangError, each one line.
+
+    Check: two runs with order="fixed" and equal arguments give equal params.
+    """
+    module = registry.load(architecture)
+    factory = envs.resolve(env, env_kwargs)
+    config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
+    settings = {
+        "engine": engine or default_engine(config, architecture),
+        "order": order,
+        "network": network,
+        "env_kwargs": env_kwargs or {},
+        "stop_return": stop_return,
+        "stop_minutes": stop_minutes,
+    }
+    check_engine(settings["engine"], order)
+    check_stops(stop_return, stop_minutes)
+    run = RunDir.create(run_dir, architecture, factory.name, config.seed)
+    run.claim()
+    written = {**settings, "network": network if isinstance(network, str) else _import_path(network)}
+    written["env_is_importable"] = isinstance(env, str)
+    run.write_config(architecture, factory.name, config.seed, dataclasses.asdict(config), command or sys.argv, **written)
+    return _start(run, module, config, factory, settings, quiet=quiet, saved=None)
+
+
+def resume(run_dir: Path | str, *, env: Any = None, network: Any = None, quiet: bool = False, **fields: Any) -> "Result":
+    """Go on with a run from its newest valid checkpoint, in the same folder.
+
+    Rows beyond the checkpoint are cut, counters go on, flow.json gains a segment. Exact in order="fixed"; otherwise
+    environments start anew and the run is only statistically the same. `fields` may change the Config, such as
+    env_steps to train for longer.
+
+    Raises: ConfigError where the folder holds no run, CheckpointError where no checkpoint is valid.
+    """
+    run = RunDir.open(run_dir)
+    facts = run.read_config()
+    module, factory, config, settings = _rebuild(run, facts, env, network)
+    config = configure(module, config, fields)
+    saved = checkpoint.load_latest(run.checkpoints_path)
+    run.claim()
+    MetricsWriter(run.metrics_path).truncate_after(saved.meta["env_steps"])
+    checkpoint.set_aside_after(run.checkpoints_path, saved.step)
+    for warning in saved.warnings:
+        run.log(warning)
+        print(warning, file=sys.stderr)
+    if fields:
+        kept = {name: facts[name] for name in (*SETTINGS, "env_is_importable")}
+        run.write_config(
+            facts["architecture"], facts["env"], config.seed, dataclasses.asdict(config), facts["command"], **kept
+        )
+    return _start(run, module, config, factory, settings, quiet=quiet, saved=saved)
+
+
+def load(run_dir: Path | str, *, env: Any = None, network: Any = None) -> "Result":
+    """The newest valid checkpoint of a run as a Result, to act with or to evaluate.
+
+    Raises: ConfigError, CheckpointError.
+    """
+    from shoal.records.metrics import read_rows
+    from shoal.training.parts import make_parts
+    from shoal.training.result import Result
+    from shoal.training.states import unpack
+
+    run = RunDir.open(run_dir)
+    module, factory, config, settings = _rebuild(run, run.read_config(), env, network)
+    saved = checkpoint.load_latest(run.checkpoints_path)
+    parts = make_parts(module, config, factory, settings["network"])
+    state = unpack(saved.arrays, saved.meta, parts.learner.init(config.seed))
+    rows = read_rows(run.metrics_path) if run.metrics_path.exists() else []
+    return Result(run.path, rows, config, state, parts.agent, factory)
+
+
+def evaluate(run_dir: Path | str, episodes: int = 100, deterministic: bool = True, seed: int = 0) -> dict[str, Any]:
+    """Play episodes with a run's newest checkpoint on seeds that training never used; adds a line to its log.
+
+    Returns {"episodes", "return_mean", "return_std", "return_min", "return_max", "length_mean", "returns"}.
+    """
+    from shoal.training.evaluation import evaluate_policy
+
+    summary = evaluate_policy(load(run_dir), episodes, deterministic, seed)
+    shown = {name: value for name, value in summary.items() if name != "returns"}
+    RunDir.open(run_dir).log(f"evaluation {json.dumps(shown)}")
+    return summary
+
+
+def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
+    """The config with fields changed. Raises ConfigError for a field that the architecture doesn't have."""
+    import difflib
+
+    names = [field.name for field in dataclasses.fields(module.Config)]
+    for name in fields:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1) or names
+            raise ConfigError(f"field {name!r} is unknown to {module.__name__.rpartition('.')[2]}; nearest: {nearest[0]}")
+    return dataclasses.replace(config, **fields) if fields else config
+
+
+def check_stops(stop_return: float | None, stop_minutes: float | None) -> None:
+    """Raises ConfigError for stop conditions that can never be met."""
+    if stop_return is not None and not abs(stop_return) < float("inf"):
+        raise ConfigError(f"stop_return={stop_return} can never be compared; give a finite return")
+    if stop_minutes is not None and not 0 < stop_minutes < float("inf"):
+        raise ConfigError(f"stop_minutes={stop_minutes} must be above 0 and finite; change --stop-minutes")
+
+
+def _start(run: RunDir, module: Any, config: Any, factory: Any, settings: dict, *, quiet: bool, saved: Any) -> "Result":
+    import io
+
+    from shoal.reports.report import write_report
+    from shoal.training.devices import devices
+    from shoal.training.recorder import Recorder, StopWhen
+    from shoal.training.session import Session
+
+    session = Session(run, module, config, factory, settings)
+    run.write_hardware(devices())
+    title = f"{session.architecture} · {factory.name} · seed {config.seed}"
+    console = Console(config.env_steps, title=title, stream=io.StringIO() if quiet else None)
+    meta = {"level": "exact" if settings["order"] == "fixed" else "statistical", "architecture": session.architecture}
+    stop = StopWhen(settings["stop_return"], settings["stop_minutes"])
+    recorder = Recorder(run, config, console, stop, meta)
+    if saved is not None:
+        recorder.restore(saved.meta)
+    result = session.train(recorder, saved)
+    write_report([run.path])
+    return result
+
+
+def _rebuild(run: RunDir, facts: dict[str, Any], env: Any, network: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Module, factory, config and settings from config.json."""
+    module = registry.load(facts["architecture"])
+    if env is None and not facts.get("env_is_importable", True):
+        raise ConfigError(f"{run.path} was trained on a Python callable ({facts['env']}); pass it again as env=...")
+    factory = envs.resolve(env if env is not None else facts["env"], facts.get("env_kwargs") or None)
+    try:
+        config = module.Config(**facts["config"])
+    except TypeError as fault:
+        raise ConfigError(f"{run.config_path} has settings of another version ({fault}); train anew") from fault
+    settings = {name: facts[name] for name in SETTINGS}
+    if network is not None:
+        settings["network"] = network
+    return module, factory, config, settings
+
+
+def _import_path(network: Any) -> str:
+    return f"{network.__module__}:{network.__qualname__}"

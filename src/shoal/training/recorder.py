@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens after each update: count, write a row, save a checkpoint, decide to stop."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shoal.engines.base import Engine
+from shoal.learners.base import LearnerState
+from shoal.records import checkpoint
+from shoal.records.episodes import EpisodeStats
+from shoal.records.flow import FlowRecord
+from shoal.records.live import Console
+from shoal.records.metrics import MetricsWriter
+from shoal.records.run_dir import RunDir
+from shoal.training.states import pack
+from shoal.types import Trajectory
+
+ROWS_PER_RUN = 200
+SECONDS_PER_ROW = 10.0
+SECONDS_PER_VIEW = 0.25
+SECONDS_PER_CHECKPOINT = 60.0
+
+
+@dataclass(frozen=True)
+class StopWhen:
+    """When to stop before env_steps are reached."""
+
+    episode_return: float | None = None
+    """mean raw return of the last 100 finished episodes"""
+    minutes: float | None = None
+    """of training, resumes included"""
+
+
+@dataclass
+class Progress:
+    """Counters that go on over a resume."""
+
+    env_steps_generated: int = 0
+    wall_s: float = 0.0
+
+
+class Recorder:
+    """The `visit` of a training run, and the owner of what is written to its folder."""
+
+    def __init__(self, run: RunDir, config: Any, console: Console, stop: StopWhen, meta: dict[str, Any]):
+        self.run, self.config, self.console, self.stop, self.meta = run, config, console, stop, meta
+        self.metrics = MetricsWriter(run.metrics_path)
+        self.episodes = EpisodeStats()
+        self.progress = Progress()
+        self.state: LearnerState | None = None
+        self.saved_env_steps = -1
+        self.stop_reason: str | None = None
+        self.first_update_s: float | None = None
+        self._generated: list[int] = []
+        self._sums: dict[str, list[float]] = {}
+        self._lags: list[np.ndarray] = []
+        self._row_steps, self._row_s, self._view_s, self._saved_s = 0, 0.0, 0.0, 0.0
+        self._seconds: dict[str, float] = {}
+
+    def attach(self, engine: Engine, flow: FlowRecord, state: LearnerState, until: int) -> None:
+        """Begin a segment on a fresh engine, from `state`, which ends when `until` env_steps were received."""
+        self.engine, self.flow, self.state, self.until = engine, flow, state, until
+        self._wall_base = self.progress.wall_s
+        self._row_steps, self._row_s, self._view_s, self._saved_s = state.env_steps, 0.0, 0.0, 0.0
+        self._seconds = {}
+        engine.on_note = self._note
+
+    def restore(self, meta: dict[str, Any]) -> None:
+        """Take counters and the episode window from a checkpoint."""
+        self.episodes = EpisodeStats.from_dict(meta["episodes"])
+        self.progress = Progress(**meta["progress"])
+
+    def visit(self, state: LearnerState, batch: list[Trajectory], metrics: dict[str, float]) -> LearnerState:
+        """Called by the architecture after every update; returns the state unchanged."""
+        for trajectory in batch:
+            self.episodes.add(trajectory.episode_return, trajectory.episode_length)
+            self._lags.append(state.version - 1 - trajectory.version)
+        for name, value in metrics.items():
+            self._sums.setdefault(name, []).append(value)
+        self.state = state
+        self._after_update(self.engine.now())
+        return state
+
+    def _after_update(self, now: float) -> None:
+        steps = self.state.env_steps
+        if self.first_update_s is None:
+            self.first_update_s = now
+        if steps - self._row_steps >= self.config.env_steps / ROWS_PER_RUN or now - self._row_s >= SECONDS_PER_ROW:
+            self.write_row()
+        elif now - self._view_s >= SECONDS_PER_VIEW:
+            self._view_s = now
+            self.console.show(self._row(now))
+        if now - self._saved_s >= SECONDS_PER_CHECKPOINT:
+            self.save()
+        self.stop_reason = self._stop_reason(now)
+        if self.stop_reason or self.until <= steps < self.config.env_steps:
+            self.engine.stop(self.stop_reason or "end of segment")
+
+    def _stop_reason(self, now: float) -> str | None:
+        mean = self.episodes.return_mean
+        if self.stop.episode_return is not None and self.episodes.is_full and mean >= self.stop.episode_return:
+            return f"mean return {mean:.1f} reached {self.stop.episode_return:g}"
+        if self.stop.minutes is not None and self._wall_base + now >= 60 * self.stop.minutes:
+            return f"{self.stop.minutes:g} minutes are over"
+        return None
+
+    def write_row(self) -> None:
+        """Append a row of metrics since the one before, and show it."""
+        now = self.engine.now()
+        row = self._row(now)
+        self.metrics.write(row)
+        self.console.show(row)
+        self._sums, self._lags = {}, []
+        self._row_steps, self._row_s, self._view_s = self.state.env_steps, now, now
+        self._seconds = self._totals()
+
+    def save(self) -> None:
+        """Save a checkpoint of the latest state, with the flow so far."""
+        if self.state is None or self.state.env_steps == self.saved_env_steps:
+            return
+        self._count_generated()
+        self.progress.wall_s = self._wall_base + self.engine.now()
+        meta = {
+            **self.meta,
+            "env_steps": self.state.env_steps,
+            "updates": self.state.updates,
+            "version": self.state.version,
+            "episodes": self.episodes.to_dict(),
+            "progress": vars(self.progress),
+        }
+        checkpoint.save(self.run.checkpoints_path, self.state.env_steps, pack(self.state), meta, self.episodes.return_mean)
+        self.flow.write(self.engine.rows(), self.engine.phases(), self.engine.waits(), self.state.env_steps)
+        self.saved_env_steps = self.state.env_steps
+        self._saved_s = self.engine.now()
+
+    def finish(self) -> None:
+        """Write what the last row and checkpoint do not hold yet."""
+        if self.state is not None and self._row_steps < self.state.env_steps:
+            self.write_row()
+        self.save()
+
+    def close(self) -> None:
+        """Give the terminal and the metrics file back."""
+        self.console.close()
+        self.metrics.close()
+
+    def _note(self, **metrics: Any) -> None:
+        self._generated.append(metrics.get("env_steps_generated", 0))  # an append is safe from many threads
+
+    def _count_generated(self) -> int:
+        waiting, self._generated = self._generated, []
+        self.progress.env_steps_generated += sum(waiting)
+        return self.progress.env_steps_generated
+
+    def _row(self, now: float) -> dict[str, Any]:
+        elapsed = max(now - self._row_s, 1e-9)
+        row = {
+            "env_steps": self.state.env_steps,
+            "env_steps_generated": max(self._count_generated(), self.state.env_steps),
+            "wall_s": self._wall_base + now,
+            "updates": self.state.updates,
+            "version": self.state.version,
+            **self.episodes.metrics(),
+            "env_steps_per_s": (self.state.env_steps - self._row_steps) / elapsed,
+            **{name: float(np.mean(values)) for name, values in self._sums.items()},
+        }
+        if self._lags:
+            lags = np.concatenate(self._lags)
+            row |= {"policy_lag_mean": float(lags.mean()), "policy_lag_max": int(lags.max())}
+        fill = self.engine.fill().get("TRAJ")
+        if fill is not None:
+            row["queue_fill_frac"] = fill
+        totals = self._totals()
+        return row | {name: value - self._seconds.get(name, 0.0) for name, value in totals.items()}
+
+    def _totals(self) -> dict[str, float]:
+        """phase_s/<phase> over all roles and wait_s/<role>/<wire>, in seconds since the engine began."""
+        totals: dict[str, float] = {}
+        for phases in self.engine.phases().values():
+            for name, seconds in phases.items():
+                totals[f"phase_s/{name}"] = totals.get(f"phase_s/{name}", 0.0) + seconds
+        for role, waits in self.engine.waits().items():
+            for wire, seconds in waits.items():
+                totals[f"wait_s/{role}/{wire}"] = seconds
+        return totals

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One start of a training run: an engine, a recorder, an architecture's `run`, and an orderly end however it ends."""
+
+from types import ModuleType
+from typing import Any
+
+from shoal.architectures.base import Parts
+from shoal.engines import make_engine
+from shoal.envs import EnvFactory
+from shoal.errors import ShoalError
+from shoal.learners.base import LearnerState
+from shoal.records.checkpoint import Checkpoint
+from shoal.records.flow import FlowRecord
+from shoal.records.metrics import read_rows
+from shoal.records.run_dir import RunDir
+from shoal.training.parts import make_parts, segment_seed
+from shoal.training.recorder import Recorder
+from shoal.training.result import Result
+from shoal.training.signals import SignalWatch
+from shoal.training.states import unpack
+
+SEGMENTS = 4
+
+
+class Session:
+    """Everything one start of a run holds together."""
+
+    def __init__(self, run: RunDir, module: ModuleType, config: Any, factory: EnvFactory, settings: dict[str, Any]):
+        self.run, self.module, self.config, self.factory, self.settings = run, module, config, factory, settings
+        self.architecture = module.__name__.rpartition(".")[2]
+
+    def train(self, recorder: Recorder, saved: Checkpoint | None = None) -> Result:
+        """Train to config.env_steps or until something stops it; saves and reports in either case.
+
+        In `order=fixed` training is a chain of segments, each from a checkpoint, with environments started anew from
+        (seed, env_steps): a resumed run then continues exactly as the uninterrupted one did.
+        """
+        parts = make_parts(self.module, self.config, self.factory, self.settings["network"])
+        state = parts.learner.init(self.config.seed)
+        if saved is not None:
+            state = unpack(saved.arrays, saved.meta, state)
+        exit_code = 0
+        try:
+            for end in self._segment_ends(state.env_steps):
+                engine = make_engine(self.settings["engine"], order=self.settings["order"])
+                flow = FlowRecord(self.run.flow_path, self.architecture, state.env_steps)
+                recorder.attach(engine, flow, state, until=end)
+                parts = parts._replace(seed=segment_seed(self.config, state.env_steps))
+                with SignalWatch(engine.stop, recorder.close) as watch:
+                    engine.run(self.module.run, self.config, parts, state, recorder.visit)
+                state, exit_code = recorder.state, watch.exit_code
+                recorder.finish()
+                if recorder.stop_reason or exit_code:
+                    break
+        except ShoalError as fault:
+            self._save_after(fault, recorder)
+            raise
+        finally:
+            recorder.close()
+        return self._result(parts, state, recorder.stop_reason, exit_code)
+
+    def _segment_ends(self, env_steps: int) -> list[int]:
+        """Where segments end: multiples of a quarter of the run in order=fixed, else only the end."""
+        total = self.config.env_steps
+        if self.settings["order"] != "fixed":
+            return [total]
+        marks = [total * (i + 1) // SEGMENTS for i in range(SEGMENTS)]
+        return [mark for mark in marks if mark > env_steps] or [total]
+
+    def _save_after(self, fault: ShoalError, recorder: Recorder) -> None:
+        self.run.log(f"stopped by {type(fault).__name__}: {fault}")
+        try:
+            recorder.finish()
+        except ShoalError as second:
+            self.run.log(f"the last state could not be saved: {second}")
+
+    def _result(self, parts: Parts, state: LearnerState, stop_reason: str | None, exit_code: int) -> Result:
+        return Result(
+            run_dir=self.run.path,
+            metrics=read_rows(self.run.metrics_path),
+            config=self.config,
+            state=state,
+            agent=parts.agent,
+            factory=self.factory,
+            stop_reason=stop_reason,
+            exit_code=exit_code,
+        )
