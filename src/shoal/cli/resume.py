@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`shoal resume RUN_DIR`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from shoal.cli.parsing import open_run, parse_command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Continue a run in its own folder from its newest checkpoint, until what it was started for is reached."""
+
+    run_dir: Annotated[Positional[Path], arg(metavar="RUN_DIR")]
+    """the run's folder"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, check the folder, then go on training."""
+    form = parse_command(Resume, argv, "shoal resume")
+    open_run(form.run_dir)
+
+    from shoal import training
+
+    return training.resume(form.run_dir).exit_code

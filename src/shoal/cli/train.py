@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`shoal train ARCH --env ENV`: fields come from that architecture's Config, their defaults from its presets."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from shoal.architectures import presets, registry
+from shoal.cli.parsing import flags_of, parse, value_of
+from shoal.envs import resolve
+from shoal.errors import ConfigError
+
+PROG = "shoal train"
+USAGE = """usage: shoal train ARCH --env ENV [fields]
+
+Train an architecture. `shoal train ARCH --help` lists the fields of that architecture; with --env, its defaults there.
+
+architectures: {names}
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every architecture's run is given."""
+
+    env: str
+    """environment id: CartPole-v1, ale:pong, package.module:EnvClass; `shoal list envs` has more"""
+    engine: Literal["inline", "threads", "simulated"] | None = None
+    """where the workers run; default: inline where one actor and the learner take turns anyway, else threads"""
+    order: Literal["free", "fixed"] = "free"
+    """fixed: data is consumed in one fixed order, so that a run can be repeated exactly"""
+    run_dir: Path | None = None
+    """folder for everything the run leaves; default: a new one under runs/"""
+    env_kwargs: str = "{}"
+    """settings of the environment, as a JSON object"""
+    network: str | None = None
+    """mlp, nature_cnn or your own package.module:Class; default: by the shape of an observation"""
+    stop_return: float | None = None
+    """stop once the mean return of the last 100 episodes is at least this"""
+    stop_minutes: float | None = None
+    """stop after this many minutes"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, check what needs no JAX, then train."""
+    if not argv:
+        raise ConfigError(f"{PROG} needs an architecture: {', '.join(registry.ARCHITECTURES)}; see `{PROG} --help`")
+    if argv[0] in ("-h", "--help"):
+        print(USAGE.format(names=", ".join(registry.ARCHITECTURES)), end="")
+        return 0
+    if argv[0].startswith("-"):
+        raise ConfigError(f"{PROG}: name the architecture first, for example `{PROG} ppo {shlex.join(argv)}`")
+    architecture = argv[0]
+    options, config = parse_fields(architecture, argv[1:])
+
+    from shoal import training
+
+    result = training.train(
+        architecture,
+        options.env,
+        config=config,
+        engine=options.engine,
+        order=options.order,
+        run_dir=options.run_dir,
+        network=options.network,
+        env_kwargs=read_env_kwargs(options.env_kwargs),
+        stop_return=options.stop_return,
+        stop_minutes=options.stop_minutes,
+        command=["shoal", "train", *argv],
+    )
+    return result.exit_code
+
+
+def parse_fields(architecture: str, argv: Sequence[str]) -> tuple[Options, Any]:
+    """(options, config) of a command line; the preset for the named environment supplies the defaults.
+
+    Raises:
+      ConfigError, EnvironmentFault: also what an unknown or broken environment raises, before JAX is imported.
+    """
+    module = registry.load(architecture)
+    env = value_of("--env", argv)
+    config = module.Config() if env is None else preset_for(architecture, env, value_of("--env-kwargs", argv) or "{}")
+    form = dataclasses.make_dataclass(
+        "Train",
+        [
+            ("run", tyro.conf.OmitArgPrefixes[Options]),
+            ("config", Annotated[tyro.conf.OmitArgPrefixes[module.Config], tyro.conf.arg(name=architecture)], config),
+        ],
+        kw_only=True,
+    )
+    form.__doc__ = f"{module.__doc__.splitlines()[0]}\n\n`shoal describe {architecture}` draws its data flow."
+    parsed = parse(form, argv, f"{PROG} {architecture}", flags_of(Options) + flags_of(module.Config))
+    return parsed.run, parsed.config
+
+
+def read_env_kwargs(text: str) -> dict[str, Any]:
+    """The JSON object of --env-kwargs.
+
+    Raises:
+      ConfigError: not JSON, or not an object.
+    """
+    try:
+        settings = json.loads(text)
+    except ValueError as fault:
+        raise ConfigError(f"--env-kwargs {text!r} is not JSON ({fault}); write it like '{{\"name\": 1}}'") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"--env-kwargs {text!r} is no JSON object; write it like '{{\"name\": 1}}'")
+    return settings
+
+
+def preset_for(architecture: str, env: str, env_kwargs: str = "{}") -> Any:
+    """The architecture's settings for an environment, which is made once to learn its form."""
+    return presets.preset(architecture, resolve(env, read_env_kwargs(env_kwargs)).spec)
