@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines run programs of roles and wires: inline, on threads, in simulated time. Nothing here knows about learning.
+
+    architecture --> system, spawn, channel, store, service, vector, select, phase      what a program says
+                        |
+                     wires                                                              written once
+                        |
+                     kernel: scheduled (inline, simulated) | threaded                   how a worker runs and waits
+
+Only this package uses clocks, threads and queues. A program is a function for `Engine.run`; inside it the current
+worker is ambient, so architectures never see the engine.
+"""
+
+from shoal.engines.engine import Engine, make_engine
+from shoal.engines.faults import Deadlock, Ended, RoleFailed, Stopped
+from shoal.engines.payload import nbytes
+from shoal.engines.system import System, system
+from shoal.engines.wires.select import select
+from shoal.engines.worker import Me, me, note, now, phase
+
+__all__ = [
+    "Deadlock",
+    "Ended",
+    "Engine",
+    "Me",
+    "RoleFailed",
+    "Stopped",
+    "System",
+    "make_engine",
+    "me",
+    "nbytes",
+    "note",
+    "now",
+    "phase",
+    "select",
+    "system",
+]

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a worker's life ends when it does not simply return.
+
+Stopped     its scope was left or the engine was stopped. A BaseException: `except Exception` cannot swallow it
+Ended       what it waits for can never come, because every worker at the other end has ended
+RoleFailed  a worker of the scope raised; the scope's body receives this, chained to the cause
+Deadlock    every worker waits for another one
+"""
+
+from shoal.errors import HangError, ShoalError
+
+
+class Stopped(BaseException):
+    """This worker is asked to end: raised by its next primitive, or by the wait it is in."""
+
+
+class Ended(ShoalError):
+    """Every worker at the other end of a wire has ended. Leaving a worker's function, it counts as a normal end."""
+
+    exit_code = 1
+
+
+class Deadlock(HangError):
+    """Every worker waits for another one; the message names who waits for what."""
+
+
+class RoleFailed(ShoalError):
+    """A worker raised. One line: system path, role, index, the cause's type and message.
+
+    The names are those of the innermost worker, where it went wrong; `inside` lists the workers around it as
+    (path, role, index), innermost first. `exit_code` is the cause's own if shoal explains it, else 1.
+    """
+
+    def __init__(self, path: str, role: str, index: int, cause: BaseException):
+        if isinstance(cause, RoleFailed):
+            self.path, self.role, self.index, self.reason = cause.path, cause.role, cause.index, cause.reason
+            self.inside = (*cause.inside, (path, role, index))
+        else:
+            self.path, self.role, self.index, self.reason = path, role, index, one_line(cause)
+            self.inside = ()
+        self.exit_code = cause.exit_code if isinstance(cause, ShoalError) else 1
+        around = "".join(f" in {p} {r}/{i}" for p, r, i in self.inside)
+        super().__init__(f"{self.path} {self.role}/{self.index}{around} failed: {self.reason}")
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of an error without line breaks."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

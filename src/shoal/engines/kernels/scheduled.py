@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thread, virtual time: a heap of (time, sequence) resumes greenlets.
+
+    inline      every phase costs UNIT_COST: the reference order and the debugger
+    simulated   phases and messages cost what a table says; timers and clocks are virtual
+
+A phase calls its function at its beginning and then spends its cost, times the worker's slowdown: whoever is due
+earlier runs first. Ties go to whoever was queued first. An empty heap with workers parked is exactly a deadlock.
+
+JAX keeps thread-local state that greenlets share, so no primitive may be used inside a trace or a JAX context
+manager. The contextvars of each worker are its own.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
+from time import perf_counter
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+from shoal.engines.kernels.base import Kernel, describe_waits
+from shoal.engines.worker import Worker, current
+from shoal.errors import ConfigError
+
+UNIT_COST = 0.001
+"""Virtual seconds of a phase without a table. Deadlines on scheduled engines are in this time."""
+
+Cost = float | Callable[..., float]
+
+
+class ScheduledKernel(Kernel):
+    """Runs all workers in virtual-time order on the caller's thread.
+
+    Args:
+      costs: virtual seconds by phase name, a number or a function of the phase's arguments; "*" for all others.
+        Names with a space are messages ("put TRAJ", "pull PARAM", "send OBS", "reply ACT"), a number or a function of
+        bytes, free unless named.
+      virtual_clock: timers and `now` in virtual time rather than real.
+    """
+
+    def __init__(self, engine: Any, costs: Mapping[str, Cost] | None, virtual_clock: bool):
+        super().__init__(engine)
+        self.costs: dict[str, Cost] = dict(costs) if costs else {"*": UNIT_COST}
+        self.charges = any(" " in name for name in self.costs)
+        self.virtual_clock = virtual_clock
+        self.virtual_now = 0.0
+        self._heap: list[tuple[float, int, Worker, int]] = []
+        self._sequence = 0
+        self._hub: Any = None
+
+    def clock(self) -> float:
+        return self.virtual_now if self.virtual_clock else perf_counter()
+
+    def time(self) -> float:
+        return self.virtual_now
+
+    def run(self, root: Worker, body: Callable[[], Any]) -> Any:
+        self.root, self._hub = root, getcurrent()
+        outcome: list[tuple[bool, Any]] = []
+
+        def main() -> None:
+            try:
+                outcome.append((True, body()))
+            except BaseException as error:  # noqa: BLE001 raised again below, on the caller's stack
+                outcome.append((False, error))
+
+        self.start(root, main)
+        unwinding = False
+        while not outcome:
+            target = self._next()
+            if target is self._hub:
+                if unwinding:
+                    raise RuntimeError(f"{describe_waits(self.asleep)}, not even to unwind")
+                unwinding = True
+                with self.lock:
+                    self._end_deadlock()
+            else:
+                target.switch()
+        returned, value = outcome[0]
+        if returned:
+            return value
+        raise value
+
+    def start(self, worker: Worker, body: Callable[[], None]) -> None:
+        worker.fiber = greenlet(body, parent=self._hub)
+        context = copy_context()
+        context.run(current.set, worker)
+        worker.fiber.gr_context = context
+        self._queue(worker, self.virtual_now)
+
+    def join(self, body: Worker, workers: Iterable[Worker]) -> list[Worker]:
+        workers = list(workers)
+        with self.lock:
+            while not all(w.ended for w in workers):
+                self._lay_down(body, "leaving its system")
+                self._suspend(body, None)
+        return []
+
+    def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
+        cost = self._cost(name, args) * worker.slow
+        worker.busy = name
+        began = perf_counter()
+        try:
+            return fn(*args)
+        finally:
+            worker.busy = None
+            phases = worker.phases
+            phases[name] = phases.get(name, 0.0) + (cost if self.virtual_clock else perf_counter() - began)
+            due = self.virtual_now + cost
+            if not self._heap or due < self._heap[0][0]:
+                self.virtual_now = due
+            else:
+                self._queue(worker, due)
+                self._next().switch()
+                worker.check()
+
+    def charge(self, worker: Worker, name: str, nbytes: int) -> None:
+        cost = self.costs.get(name)
+        if cost is not None:
+            self._queue(worker, self.virtual_now + worker.slow * (cost(nbytes) if callable(cost) else cost))
+            self._next().switch()
+            worker.check()
+
+    def set_deadline(self, worker: Worker, deadline: float) -> None:
+        self._queue(worker, deadline)
+
+    def _suspend(self, worker: Worker, deadline: float | None) -> bool:
+        worker.turn += 1
+        if deadline is not None:
+            self._queue(worker, deadline)
+        self.lock.release()
+        self._next().switch()
+        self.lock.acquire()
+        if worker.parked:  # its deadline brought it back, nobody woke it
+            worker.turn += 1
+            self._get_up(worker)
+            return False
+        return True
+
+    def _resume(self, worker: Worker) -> None:
+        worker.turn += 1  # its deadline, if it had one, is void
+        self._queue(worker, self.virtual_now)
+
+    def _queue(self, worker: Worker, due: float) -> None:
+        self._sequence += 1
+        heapq.heappush(self._heap, (due, self._sequence, worker, worker.turn))
+
+    def _next(self) -> Any:
+        """Whose turn it is, and set the time; the hub when nobody can run."""
+        heap = self._heap
+        while heap:
+            due, _, worker, turn = heapq.heappop(heap)
+            if turn == worker.turn and not worker.ended:
+                self.virtual_now = max(self.virtual_now, due)
+                return worker.fiber
+        return self._hub
+
+    def _cost(self, name: str, args: tuple) -> float:
+        cost = self.costs.get(name)
+        if cost is None:
+            cost = self.costs.get("*")
+            if cost is None:
+                raise ConfigError(f'phase {name!r} has no cost: add it to the table of costs, or "*" for all others')
+        return cost(*args) if callable(cost) else cost

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: what really crossed between roles, by wire.
+
+A row exists from the wire's declaration on, with count 0, so a system can be described before it has run. The
+receiving side counts, when it has the message in hand; bytes are taken when it is sent. Wires update rows under the
+engine's lock; readers take a snapshot without one.
+"""
+
+from typing import Any
+
+
+class Row:
+    """Messages of one kind from one role to another by one route."""
+
+    __slots__ = ("bytes", "count", "lag_count", "lag_max", "lag_sum", "message", "source", "system", "target", "via")
+
+    def __init__(self, system: str, source: str, target: str, message: str, via: str):
+        self.system, self.source, self.target, self.message, self.via = system, source, target, message, via
+        self.count = self.bytes = self.lag_count = self.lag_sum = 0
+        self.lag_max: int | None = None
+
+    def add(self, nbytes: int, lag: int | None = None) -> None:
+        """Count one message; lag in versions, or None where the wire knows no versions."""
+        self.count += 1
+        self.bytes += nbytes
+        if lag is not None:
+            self.lag_count += 1
+            self.lag_sum += lag
+            if self.lag_max is None or lag > self.lag_max:
+                self.lag_max = lag
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as written to flow.json. Lags are None where no message carried a version."""
+        return {
+            "system": self.system,
+            "source": self.source,
+            "target": self.target,
+            "message": self.message,
+            "via": self.via,
+            "count": self.count,
+            "bytes": self.bytes,
+            "lag_mean": self.lag_sum / self.lag_count if self.lag_count else None,
+            "lag_max": self.lag_max,
+        }
+
+
+ANY_ROLE = "*"
+"""Target of a store's row while nobody has pulled from it: the puller's role is only known then."""
+
+
+class Ledger:
+    """All rows of an engine, and what channels saw: how full they were and what they dropped."""
+
+    def __init__(self):
+        self._rows: dict[tuple[str, str, str, str, str], Row] = {}
+        self._fill: dict[str, list[float]] = {}
+        self.dropped: dict[str, int] = {}
+
+    def row(self, system: str, source: str, target: str, message: str, via: str) -> Row:
+        """The row of these five names, made when new. Systems entered again go on with the same rows."""
+        key = (system, source, target, message, via)
+        return self._rows.setdefault(key, Row(*key))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Snapshot, in order of declaration. A row without messages is left out where a more exact one has some."""
+        rows = list(self._rows.values())
+        counted = {(r.system, r.source, r.target, r.message) for r in rows if r.count}
+        named = {(r.system, r.source, r.message) for r in rows if r.target != ANY_ROLE}
+
+        def told_better(r: Row) -> bool:
+            by_route = (r.system, r.source, r.target, r.message) in counted
+            by_role = r.target == ANY_ROLE and (r.system, r.source, r.message) in named
+            return by_route or by_role
+
+        return [r.as_dict() for r in rows if r.count or not told_better(r)]
+
+    def saw_fill(self, message: str, fraction: float) -> None:
+        """A consumer came and found its channel this full (0 to 1)."""
+        cell = self._fill.get(message)
+        if cell is None:
+            cell = self._fill[message] = [0.0, 0]
+        cell[0] += fraction
+        cell[1] += 1
+
+    def saw_drop(self, message: str) -> None:
+        """An item was thrown away unread."""
+        self.dropped[message] = self.dropped.get(message, 0) + 1
+
+    def take_fill(self) -> dict[str, float]:
+        """Mean fraction by message since the last call."""
+        seen, self._fill = self._fill, {}
+        return {message: total / count for message, (total, count) in list(seen.items()) if count}

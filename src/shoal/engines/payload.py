@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many bytes a message carries: its arrays and scalars, not Python's overhead."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+
+def nbytes(value: Any) -> int:
+    """Payload bytes of a pytree of tuples, lists, dicts, dataclasses, anything with `nbytes`, and scalars.
+
+    Numbers count 8, text and bytes their length, None and unknown objects (functions, handles) nothing. An array
+    made by broadcasting counts its full shape, so that simulation's twins weigh what they stand for.
+
+    Check: equals the sum of `leaf.nbytes` over the leaves of nested containers.
+    """
+    kind = type(value)
+    if kind is np.ndarray:
+        return value.nbytes
+    if isinstance(value, (tuple, list)):
+        return sum(map(nbytes, value))
+    if isinstance(value, dict):
+        return sum(map(nbytes, value.values()))
+    if kind is int or kind is float:
+        return 8
+    if value is None:
+        return 0
+    size = getattr(value, "nbytes", None)
+    if size is not None:
+        return int(size)
+    return _uncommon(value)
+
+
+def _uncommon(value: Any) -> int:
+    if isinstance(value, bool):
+        return 1
+    if isinstance(value, (int, float)):
+        return 8
+    if isinstance(value, (bytes, bytearray, str)):
+        return len(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return sum(nbytes(getattr(value, f.name)) for f in fields(value))
+    return 0

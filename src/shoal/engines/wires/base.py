@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all wires share: whose they are, who may use which side, and conditions to select on.
+
+With processes wires stay in the main process and children hold handles; large payloads will travel in shared memory,
+the entries here then naming a slot.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shoal.engines.worker import Worker
+from shoal.errors import ShoalError
+
+if TYPE_CHECKING:
+    from shoal.engines.system import System
+
+
+class Wire:
+    """Base of all wires."""
+
+    def __init__(self, system: "System", message: str):
+        self.path, self.message = system.path, message
+        self.kernel, self.ledger = system.kernel, system.ledger
+
+    def index_of(self, worker: Worker, role: str, verb: str) -> int:
+        """The worker's index in the role that may use this side of the wire; the ledger stays true by this check."""
+        mine = worker.roles.get(self.path)
+        if mine is None or mine[0] != role:
+            who = f"{mine[0]}/{mine[1]}" if mine else f"{worker}, which is not in that system,"
+            raise ShoalError(
+                f"{self.path} {who} cannot {verb} {self.message}: this side belongs to role {role!r}; "
+                "let that role do it, or declare the wire otherwise"
+            )
+        return mine[1]
+
+    def via(self, one: Worker, other: Worker) -> str:
+        """The ledger's word for a message between these two."""
+        return "call" if one is other else self.kernel.via
+
+    def role_ended(self, role: str) -> None:
+        """The last worker of a role has ended. Called with the lock held."""
+
+
+class Condition:
+    """Something a worker can select on."""
+
+    __slots__ = ("_check", "kernel", "served", "text", "watchers")
+
+    def __init__(self, kernel: Any, text: str, check: Callable[[], bool]):
+        self.kernel, self.text, self._check = kernel, text, check
+        self.watchers: list[Worker] = []
+        self.served = 0
+        """when `select` last chose it, as a count of choices"""
+
+    def ready(self) -> bool:
+        """Whether the operation would go ahead without waiting (or raise Ended)."""
+        return self._check()
+
+    def changed(self) -> None:
+        """Wake those who watch. Called with the lock held, when the check may have become true."""
+        for worker in list(self.watchers):
+            self.kernel.wake(worker)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A versioned store: its owner publishes, anybody pulls. Nobody is made to keep up."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from shoal.engines.faults import Ended
+from shoal.engines.ledger import ANY_ROLE, Row
+from shoal.engines.payload import nbytes
+from shoal.engines.wires.base import Wire
+from shoal.engines.worker import Worker, here
+from shoal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from shoal.engines.system import System
+
+
+class Store(Wire):
+    """Made by `System.store`. `version` is that of the latest value.
+
+    The ledger counts a pull only when the version is new to the worker that pulls.
+    """
+
+    def __init__(
+        self, system: "System", message: str, owner: str, value: Any, version: int, keep: int, target: str | None
+    ):
+        super().__init__(system, message)
+        if keep < 1:
+            raise ConfigError(f"store {message} keeps {keep} versions: it must keep at least 1")
+        self.owner, self.version, self.keep = owner, version, keep
+        self._owners = system.group(owner)
+        self._kept: deque[list[Any]] = deque([[value, version, system.body, None]], maxlen=keep)
+        self._seen: dict[Worker, tuple[int, int]] = {}
+        self._waiting: list[tuple[Worker, int]] = []
+        self._rows: dict[tuple[str, bool], Row] = {}
+        self.ledger.row(self.path, owner, target or ANY_ROLE, message, self.kernel.via)
+        self._pull_text = f"pull {message}"
+
+    def publish(self, value: Any) -> int:
+        """Make this the latest value; returns its version. The value must not change afterwards."""
+        worker = here()
+        self.index_of(worker, self.owner, "publish")
+        with self.kernel.lock:
+            self.version += 1
+            self._kept.append([value, self.version, worker, None])
+            if self._waiting:
+                for puller, at_least in [w for w in self._waiting if w[1] <= self.version]:
+                    self._waiting.remove((puller, at_least))
+                    self.kernel.wake(puller)
+            return self.version
+
+    def pull(self, at_least: int = 0, behind: int = 0) -> tuple[Any, int]:
+        """The latest (value, version).
+
+        Args:
+          at_least: wait until a version this high is out. The latest may by then be higher still.
+          behind: that many versions before the latest, or the oldest kept while there are fewer.
+        """
+        worker = here()
+        if behind >= self.keep:
+            raise ConfigError(f"pull(behind={behind}) of {self.message}: it keeps {self.keep}; use keep={behind + 1}")
+        with self.kernel.lock:
+            if self.version < at_least:
+                self._wait(worker, at_least)
+            kept = self._kept
+            cell = kept[max(0, len(kept) - 1 - behind)]
+            value, version = cell[0], cell[1]
+            if self._seen.get(worker) != (version, worker.epoch):
+                self._seen[worker] = (version, worker.epoch)
+                self._count(worker, cell)
+                fresh = cell[3]
+            else:
+                fresh = None
+        if fresh is not None and self.kernel.charges:
+            self.kernel.charge(worker, self._pull_text, fresh)
+        return value, version
+
+    def role_ended(self, role: str) -> None:
+        if role == self.owner:
+            for puller, _ in self._waiting:
+                self.kernel.wake(puller)
+
+    def _wait(self, worker: Worker, at_least: int) -> None:
+        line = (worker, at_least)
+        try:
+            if not self._owners.ended:
+                self._waiting.append(line)
+                self.kernel.park(worker, self._pull_text, f"version {at_least}, latest is {self.version}")
+        finally:
+            if line in self._waiting:
+                self._waiting.remove(line)
+        if self.version < at_least:
+            raise Ended(
+                f"pull {self.message}: every {self.owner} of {self.path} has ended, "
+                f"version {at_least} will not come after {self.version}"
+            )
+
+    def _count(self, worker: Worker, cell: list[Any]) -> None:
+        if cell[3] is None:
+            cell[3] = nbytes(cell[0])
+        role = worker.roles.get(self.path, (worker.role,))[0]
+        own = cell[2] is worker
+        row = self._rows.get((role, own))
+        if row is None:
+            via = "call" if own else self.kernel.via
+            row = self._rows[role, own] = self.ledger.row(self.path, self.owner, role, self.message, via)
+        row.add(cell[3])

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A shared vector: flat params that many workers pull from and push gradients to, after Hogwild and DistBelief.
+
+The vector holds the rule as well as the params, because moments are shared. On threads no lock is held while a rule
+works: pushes may overlap and shards need not agree on a version, which is what the algorithms built on it accept.
+Across hosts it becomes a service per shard.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shoal.engines.ledger import ANY_ROLE, Row
+from shoal.engines.wires.base import Wire
+from shoal.engines.worker import Worker, here
+from shoal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from shoal.engines.system import System
+
+Rule = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+"""rule(params [n], moments [k, n], grad [n]): changes params and moments in place, for one shard of n numbers."""
+
+
+class Vector(Wire):
+    """Made by `System.vector`. `version` counts the pushes applied.
+
+    Args:
+      init: [N] initial params; copied.
+      shards: number of parts the rule is called for, one after the other.
+      moments: k, rows of zeros that the rule keeps its state in.
+      source: role that pushes, if it shall be in the ledger before the first push.
+      max_lag: a gradient more pushes old than this is thrown away and counted in `rejected`.
+    """
+
+    def __init__(  # noqa: PLR0913 one call, in System.vector
+        self,
+        system: "System",
+        owner: str,
+        init: Any,
+        rule: Rule,
+        shards: int,
+        moments: int,
+        source: str | None,
+        max_lag: int | None,
+    ):
+        super().__init__(system, "PARAM")
+        self.owner, self.version, self.rejected = owner, 0, 0
+        self._flat = np.array(init)
+        if self._flat.ndim != 1 or not 1 <= shards <= self._flat.size:
+            raise ConfigError(f"vector of shape {self._flat.shape} in {shards} shards: flat params, 1 to N shards")
+        self._moments = np.zeros((moments, self._flat.size), self._flat.dtype)
+        bounds = np.linspace(0, self._flat.size, shards + 1).astype(int)
+        self._shards = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        self._rule, self._max_lag = rule, max_lag
+        self._seen: dict[Worker, tuple[int, int]] = {}
+        self._rows: dict[tuple[str, str], Row] = {}
+        self.ledger.row(self.path, owner, source or ANY_ROLE, "PARAM", self.kernel.via)
+        if source is not None:
+            self.ledger.row(self.path, source, owner, "GRAD", self.kernel.via)
+
+    def pull(self) -> tuple[np.ndarray, int]:
+        """A copy of the params [N], and the number of pushes in them (at least: others may push meanwhile)."""
+        worker = here()
+        version = self.version
+        flat = self._flat.copy()
+        with self.kernel.lock:
+            if self._seen.get(worker) != (version, worker.epoch):
+                self._seen[worker] = (version, worker.epoch)
+                self._row(worker, "PARAM").add(flat.nbytes)
+        if self.kernel.charges:
+            self.kernel.charge(worker, "pull PARAM", flat.nbytes)
+        return flat, version
+
+    def push(self, grad: np.ndarray, version: int) -> int:
+        """Apply a gradient [N] made from the params of that version; returns the version after it.
+
+        The work is timed, and in virtual time charged, as a phase named push.
+        """
+        worker = here()
+        if grad.shape != self._flat.shape:
+            raise ConfigError(f"gradient of shape {grad.shape} for params of shape {self._flat.shape}")
+        lag = self.version - version
+        stale = self._max_lag is not None and lag > self._max_lag
+        if not stale:
+            self.kernel.run_wire_work(worker, "push", self._apply, (grad,))
+        with self.kernel.lock:
+            self._row(worker, "GRAD").add(grad.nbytes, lag)
+            if stale:
+                self.rejected += 1
+            else:
+                self.version += 1
+            return self.version
+
+    def _apply(self, grad: np.ndarray) -> None:
+        for shard in self._shards:
+            self._rule(self._flat[shard], self._moments[:, shard], grad[shard])
+
+    def _row(self, worker: Worker, message: str) -> Row:
+        role = worker.roles.get(self.path, (worker.role,))[0]
+        row = self._rows.get((role, message))
+        if row is None:
+            ends = (role, self.owner) if message == "GRAD" else (self.owner, role)
+            row = self._rows[role, message] = self.ledger.row(self.path, *ends, message, self.kernel.via)
+        return row
