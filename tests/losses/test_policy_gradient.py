@@ -76,6 +76,23 @@ class TestReduce:
             assert not np.any(gradient[off])
             assert np.all(np.any(gradient[~off].reshape((~off).sum(), -1), -1))
 
+    @pytest.mark.parametrize(
+        ("loss", "num_arrays"),
+        [
+            (losses.policy_gradient_loss, 2),
+            (lambda *a: losses.clipped_surrogate(*a, clip=0.2).loss, 3),
+            (losses.value_loss, 2),
+            (lambda x, old, y, w: losses.value_loss(x, y, w, old_value=old, clip=0.2), 3),
+            (losses.entropy_loss, 1),
+        ],
+    )
+    def test_not_a_number_without_weight_moves_nothing_in_any_argument(self, loss, num_arrays):
+        arrays, weight = [normal(k) for k in range(num_arrays)], normal(9) > 0
+        spoiled = [np.where(weight, x, np.float32(np.nan)) for x in arrays]
+        both = jax.jit(jax.value_and_grad(loss))
+        for before, after in zip(both(*arrays, weight), both(*spoiled, weight), strict=True):
+            np.testing.assert_array_equal(before, after)
+
     @settings(max_examples=10, deadline=None)
     @given(seeds)
     def test_order_of_elements_does_not_matter(self, seed):

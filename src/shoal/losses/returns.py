@@ -214,8 +214,8 @@ def _temporal_differences(
 def _accumulate(delta: Array, decay: Array) -> Array:
     """e_t = delta_t + decay_t * e_{t+1} with e_T = 0, [T, B].
 
-    A plain scan: on CPU it was the fastest and quickest to compile of scan, unrolled scan and associative scan for
-    5 to 512 steps (5 to 8 us against 20 to 120 us for the associative one).
+    A plain scan. On CPU it was both the fastest to run and the quickest to compile of scan, unrolled scan, Python loop,
+    doubling and associative scan: 5 to 8 us for 20 to 512 steps of 8 to 32 environments, the associative one 16 to 121.
     """
 
     def back(error: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
