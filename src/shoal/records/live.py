@@ -46,7 +46,12 @@ class Console:
         self._live = self._open_live() if (is_live(self._stream) if is_terminal is None else is_terminal) else None
 
     def show(self, row: dict[str, Any], phases: Seconds | None = None, waits: Seconds | None = None) -> None:
-        """One row of metrics, as often as you like. `phases` and `waits` ({role: {name: seconds}}) split the time by role."""
+        """One row of metrics, as often as you like.
+
+        Args:
+          phases: {role: {phase: seconds}}, cumulative or of late; None takes the row's, which know no roles.
+          waits: {role: {wire: seconds}}, likewise.
+        """
         if row.get("episode_return_mean") is not None:
             self._returns.append(row["episode_return_mean"])
             if len(self._returns) > MAX_POINTS:
