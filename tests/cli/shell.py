@@ -25,14 +25,14 @@ class Answer(NamedTuple):
 def shoal(*words: str, jax: bool = False, cwd: Path | None = None) -> Answer:
     """Run `shoal WORDS`; unless `jax`, loading JAX counts as a failure."""
     command = [sys.executable, "-c", (WITH_JAX if jax else WITHOUT_JAX) + "sys.exit(code)", *map(str, words)]
-    env = {**environment(), "PYTHONPATH": str(ROOT / "src")}
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, stdin=subprocess.DEVNULL)
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL)
     return Answer(ran.returncode, ran.stdout, ran.stderr)
 
 
 def environment() -> dict[str, str]:
-    """This process's variables without the debugging switch."""
-    return {name: value for name, value in os.environ.items() if name != "SHOAL_DEBUG"}
+    """This process's variables without the debugging switch, finding this source first."""
+    kept = {name: value for name, value in os.environ.items() if name != "SHOAL_DEBUG"}
+    return kept | {"PYTHONPATH": str(ROOT / "src")}
 
 
 def refusal(*words: str, code: int = 2, jax: bool = False, cwd: Path | None = None) -> str:

@@ -2,10 +2,12 @@
 """Help is complete and needs no JAX."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
-from cli.shell import shoal
+from cli.shell import environment, shoal
 from shoal.architectures import registry
 from shoal.cli.main import COMMANDS
 from shoal.cli.train import Options
@@ -60,10 +62,7 @@ def test_version_and_lists():
 
 
 def test_a_closed_pipe_is_no_fault():
-    import subprocess
-    import sys
-
     command = f"{sys.executable} -m shoal list envs | head -n 1; echo ${{PIPESTATUS[0]}}"
-    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment())
     assert ran.stdout.splitlines()[-1] == "0"
     assert ran.stderr == ""

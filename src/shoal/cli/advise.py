@@ -18,8 +18,8 @@ class Advise:
     """environment id"""
     arch: str = "ppo"
     """architecture whose stages are measured"""
-    network: str | None = None
-    """mlp, nature_cnn or your own package.module:Class; default: by the shape of an observation"""
+    network: str = "auto"
+    """mlp, nature_cnn, your own package.module:Class, or auto: by the shape of an observation"""
     json: Path | None = None
     """also write what was measured to this file"""
 

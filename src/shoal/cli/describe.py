@@ -24,13 +24,13 @@ def run(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise ConfigError(f"unexpected {argv[1]!r}; describe takes one architecture")
     module = registry.load(argv[0])
-    print(module.__doc__.strip())
+    print((module.__doc__ or "").strip())
     print(f"\nmust cross:       {', '.join(module.MUST_CROSS)}")
     print(f"must never cross: {', '.join(module.MUST_NEVER_CROSS)}")
 
-    from shoal.placement.trial import trial_flow
+    from shoal.placement.flow import flow_of
 
-    rows = trial_flow(argv[0])
+    rows = flow_of(argv[0])
     print("\nCrossed in a short trial in simulated time:")
     print(f"  {'wire':<34}{'messages':>9}{'bytes each':>12}{'lag mean':>10}{'lag max':>9}")
     for row in rows:

@@ -176,7 +176,8 @@ def devices() -> Verdict:
 
 def engines() -> Verdict:
     """Each engine runs a function."""
-    from shoal.engines import ENGINES, make_engine
+    from shoal.cli.list import ENGINES
+    from shoal.engines import make_engine
 
     broken = [name for name in ENGINES if make_engine(name).run(lambda: 1) != 1]
     if broken:

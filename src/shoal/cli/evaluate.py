@@ -13,6 +13,7 @@ from shoal.cli.parsing import open_run, parse_command
 from shoal.errors import ConfigError
 
 MISSED = 1
+SHOWN = ("episodes", "return_mean", "return_std", "return_min", "return_max", "length_mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,10 @@ def run(argv: Sequence[str]) -> int:
     found = training.evaluate(form.run_dir, form.episodes, deterministic=not form.stochastic)
     if form.json is not None:
         write_json(form.json, found)
-    mean = found["episode_return_mean"]
-    for name, value in found.items():
-        print(f"{name:<22} {value:,.2f}" if isinstance(value, float) else f"{name:<22} {value}")
+    mean = found["return_mean"]
+    for name in SHOWN:
+        value = found[name]
+        print(f"{name:<14}{value:,.2f}" if isinstance(value, float) else f"{name:<14}{value}")
     if form.at_least is None:
         return 0
     met = mean >= form.at_least  # NaN is not met

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from shoal.architectures import registry
 from shoal.cli.faults import choose
 
+ENGINES = {
+    "inline": "one thread, one fixed order: the reference, and the debugger",
+    "threads": "one thread per worker: environments and networks overlap",
+    "simulated": "virtual time, every phase at its measured cost: what would this layout do?",
+}
 USAGE = """usage: shoal list [architectures|envs|engines]
 
 Name what can be trained, on what, and where; all three without a name.
@@ -30,8 +35,6 @@ def envs() -> None:
 
 def engines() -> None:
     """One line for each engine."""
-    from shoal.engines import ENGINES
-
     for name, summary in ENGINES.items():
         print(f"{name:<10} {summary}")
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from shoal.architectures import presets, registry
+from shoal.cli.list import first_line
 from shoal.cli.parsing import flags_of, parse, value_of
 from shoal.envs import resolve
 from shoal.errors import ConfigError
@@ -38,8 +39,8 @@ class Options:
     """folder for everything the run leaves; default: a new one under runs/"""
     env_kwargs: str = "{}"
     """settings of the environment, as a JSON object"""
-    network: str | None = None
-    """mlp, nature_cnn or your own package.module:Class; default: by the shape of an observation"""
+    network: str = "auto"
+    """mlp, nature_cnn, your own package.module:Class, or auto: by the shape of an observation"""
     stop_return: float | None = None
     """stop once the mean return of the last 100 episodes is at least this"""
     stop_minutes: float | None = None
@@ -93,7 +94,7 @@ def parse_fields(architecture: str, argv: Sequence[str]) -> tuple[Options, Any]:
         ],
         kw_only=True,
     )
-    form.__doc__ = f"{module.__doc__.splitlines()[0]}\n\n`shoal describe {architecture}` draws its data flow."
+    form.__doc__ = f"{first_line(module.__doc__)}\n\n`shoal describe {architecture}` draws its data flow."
     parsed = parse(form, argv, f"{PROG} {architecture}", flags_of(Options) + flags_of(module.Config))
     return parsed.run, parsed.config
 
