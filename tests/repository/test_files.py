@@ -40,7 +40,7 @@ def test_changelog_and_package_have_one_version():
 
 def test_every_test_folder_has_a_budget():
     folders = {path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
-    assert folders == set(SETTINGS["tool"]["shoal"]["test_budgets_s"])
+    assert folders <= set(SETTINGS["tool"]["shoal"]["test_budgets_s"])
 
 
 def test_every_dependency_is_locked_with_hashes():

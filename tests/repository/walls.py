@@ -18,7 +18,7 @@ class Wall:
 WALLS = (
     Wall(
         ("time", "threading", "multiprocessing", "queue", "concurrent", "asyncio"),
-        ("shoal.engines",),
+        ("shoal.engines", "shoal.envs.pace"),  # an environment whose step takes as long as it is told
         "clocks, threads and queues belong to engines; work is timed by phase()",
     ),
     Wall(("greenlet",), ("shoal.engines",), "only the scheduler switches between workers"),
@@ -41,7 +41,7 @@ WALLS = (
 )
 
 MAKERS_OF_WIRES = ("shoal.architectures", "shoal.engines")
-MAKERS_OF_ENGINES = ("shoal.training", "shoal.placement", "shoal.engines")
+MAKERS_OF_ENGINES = ("shoal.training", "shoal.placement", "shoal.engines", "shoal.cli.doctor")
 WIRING = {"spawn", "channel", "service", "vector"}
 
 

@@ -2,11 +2,13 @@
 """`shoal race ARCH... --env ENV --env-steps N`: the same budget for each, one after the other on this machine."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+from rich.console import Console
 from tyro.conf import Positional, arg
 
 from shoal.architectures import registry
@@ -42,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
     folder = form.run_dir or Path("runs") / f"race-{datetime.now():%Y%m%d-%H%M%S}"
 
     from shoal import training
-    from shoal.reports import race_table
+    from shoal.reports.race_table import plain_table, race_table, rich_table
 
     finished = []
     for name, config in configs.items():
@@ -58,7 +60,12 @@ def run(argv: Sequence[str]) -> int:
         if result.exit_code != 0:
             return result.exit_code
         finished.append(result.run_dir)
-    print(race_table(finished))
+    table = race_table(finished)
+    if sys.stdout.isatty():
+        Console().print(rich_table(table))
+    else:
+        print(plain_table(table))
+    print(f"run folders: {folder}")
     return 0
 
 
