@@ -5,7 +5,7 @@
                         |
                      wires                                                              written once
                         |
-                     kernel: scheduled (inline, simulated) | threaded                   how a worker runs and waits
+                     kernel: scheduled (inline, simulated) | threaded | fixed           how a worker runs and waits
 
 Only this package uses clocks, threads and queues. A program is a function for `Engine.run`; inside it the current
 worker is ambient, so architectures never see the engine.

@@ -8,6 +8,7 @@ from typing import Any
 
 from shoal.engines.faults import Stopped, one_line
 from shoal.engines.kernels.base import Kernel
+from shoal.engines.kernels.fixed import FixedKernel
 from shoal.engines.kernels.scheduled import Cost, ScheduledKernel
 from shoal.engines.kernels.threaded import ThreadedKernel
 from shoal.engines.ledger import Ledger
@@ -159,6 +160,8 @@ def make_engine(
         return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=True), slow)
     if name != "threads":
         raise ConfigError(f"engine {name!r} is unknown: use inline, threads or simulated")
+    if order == "fixed":
+        return Engine(name, order, lambda e: FixedKernel(e, costs, virtual_clock=False), slow)
     if costs is not None:
         raise ConfigError("costs are virtual time, threads in free order run in real time: use order='fixed'")
     return Engine(name, order, ThreadedKernel, slow)

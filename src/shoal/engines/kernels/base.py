@@ -11,6 +11,7 @@ of the threaded kernel.
 
 import threading
 from collections.abc import Callable, Iterable
+from time import perf_counter, sleep
 from typing import Any
 
 from shoal.engines.faults import Deadlock
@@ -124,6 +125,22 @@ class Kernel:
         if self.engine.stop_reason is None and self.root.interrupt is None:
             self.root.interrupt = Deadlock(describe_waits(self.asleep))
         self.wake(self.root)
+
+
+def timed_phase(worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
+    """Call fn(*args) as a phase in real time, sleeping on when the worker is slowed down."""
+    worker.busy = name
+    began = perf_counter()
+    try:
+        return fn(*args)
+    finally:
+        spent = perf_counter() - began
+        if worker.slow != 1.0:
+            sleep(spent * (worker.slow - 1.0))
+            spent = perf_counter() - began
+        worker.busy = None
+        phases = worker.phases
+        phases[name] = phases.get(name, 0.0) + spent
 
 
 def describe_waits(workers: Iterable[Worker], limit: int = 8) -> str:

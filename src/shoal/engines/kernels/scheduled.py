@@ -130,8 +130,10 @@ class ScheduledKernel(Kernel):
         if deadline is not None:
             self._queue(worker, deadline)
         self.lock.release()
-        self._next().switch()
-        self.lock.acquire()
+        try:
+            self._next().switch()
+        finally:
+            self.lock.acquire()
         if worker.parked:  # its deadline brought it back, nobody woke it
             worker.turn += 1
             self._get_up(worker)

@@ -9,10 +9,10 @@ handler may do no more than set it.
 import threading
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter
 from typing import Any
 
-from shoal.engines.kernels.base import Kernel
+from shoal.engines.kernels.base import Kernel, timed_phase
 from shoal.engines.worker import Worker, current
 
 STOP_LOOK_S = 0.04
@@ -68,18 +68,7 @@ class ThreadedKernel(Kernel):
         return hung
 
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
-        worker.busy = name
-        began = perf_counter()
-        try:
-            return fn(*args)
-        finally:
-            spent = perf_counter() - began
-            if worker.slow != 1.0:
-                sleep(spent * (worker.slow - 1.0))
-                spent = perf_counter() - began
-            worker.busy = None
-            phases = worker.phases
-            phases[name] = phases.get(name, 0.0) + spent
+        return timed_phase(worker, name, fn, args)
 
     def retire(self, worker: Worker) -> None:
         self._running -= 1
@@ -102,21 +91,27 @@ class ThreadedKernel(Kernel):
             worker.deadline = deadline
             self._with_deadline += 1
         self._look_for_deadlock()
-        while worker.parked:
-            timeout = -1 if worker.deadline is None else max(0.0, worker.deadline - perf_counter())
-            self.lock.release()
-            try:
-                worker.gate.acquire(timeout=timeout)
-            finally:
-                self.lock.acquire()
-            if worker.signalled:
-                worker.signalled = False
-                worker.gate.acquire(blocking=False)  # a signal that came after the timeout left the gate open
-            elif worker.parked and worker.deadline is not None and perf_counter() >= worker.deadline:
+        try:
+            while worker.parked:
+                if worker.deadline is not None and perf_counter() >= worker.deadline:
+                    return False
+                self._wait_at_gate(worker)
+            return True
+        finally:
+            if worker.parked:  # the deadline, or an exception that a signal handler raised
                 self._get_up(worker)
                 self._account(worker)
-                return False
-        return True
+
+    def _wait_at_gate(self, worker: Worker) -> None:
+        timeout = -1 if worker.deadline is None else max(0.0, worker.deadline - perf_counter())
+        self.lock.release()
+        try:
+            worker.gate.acquire(timeout=timeout)
+        finally:
+            self.lock.acquire()
+        if worker.signalled:
+            worker.signalled = False
+            worker.gate.acquire(blocking=False)  # a signal that came after the timeout left the gate open
 
     def _resume(self, worker: Worker) -> None:
         self._account(worker)

@@ -8,7 +8,8 @@ the entries here then naming a slot.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from shoal.engines.worker import Worker
+from shoal.engines.faults import Ended
+from shoal.engines.worker import Group, Worker
 from shoal.errors import ShoalError
 
 if TYPE_CHECKING:
@@ -39,6 +40,41 @@ class Wire:
 
     def role_ended(self, role: str) -> None:
         """The last worker of a role has ended. Called with the lock held."""
+
+
+class VersionLine:
+    """Those who wait for a version to come out. All methods are called with the lock held."""
+
+    def __init__(self, wire: Wire, owners: Group, owner: str):
+        self._wire, self._owners, self._owner = wire, owners, owner
+        self._waiting: list[tuple[Worker, int]] = []
+
+    def wait(self, worker: Worker, at_least: int, latest: int) -> None:
+        """Wait until `reached` was told this version; raises Ended when every owner has ended before."""
+        wire, place = self._wire, (worker, at_least)
+        if not self._owners.ended:
+            self._waiting.append(place)
+            try:
+                wire.kernel.park(worker, f"pull {wire.message}", f"version {at_least}, latest is {latest}")
+            finally:
+                unserved = place in self._waiting
+                if unserved:
+                    self._waiting.remove(place)
+            if not unserved:
+                return
+        who = f"every {self._owner} of {wire.path} has ended"
+        raise Ended(f"pull {wire.message}: {who}, version {at_least} will not come")
+
+    def reached(self, version: int) -> None:
+        """Wake those who waited for this version or an earlier one."""
+        for place in [p for p in self._waiting if p[1] <= version]:
+            self._waiting.remove(place)
+            self._wire.kernel.wake(place[0])
+
+    def give_up(self) -> None:
+        """No version will come any more."""
+        for worker, _ in self._waiting:
+            self._wire.kernel.wake(worker)
 
 
 class Condition:

@@ -4,10 +4,9 @@
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from shoal.engines.faults import Ended
 from shoal.engines.ledger import ANY_ROLE, Row
 from shoal.engines.payload import nbytes
-from shoal.engines.wires.base import Wire
+from shoal.engines.wires.base import VersionLine, Wire
 from shoal.engines.worker import Worker, here
 from shoal.errors import ConfigError
 
@@ -28,10 +27,9 @@ class Store(Wire):
         if keep < 1:
             raise ConfigError(f"store {message} keeps {keep} versions: it must keep at least 1")
         self.owner, self.version, self.keep = owner, version, keep
-        self._owners = system.group(owner)
+        self._line = VersionLine(self, system.group(owner), owner)
         self._kept: deque[list[Any]] = deque([[value, version, system.body, None]], maxlen=keep)
         self._seen: dict[Worker, tuple[int, int]] = {}
-        self._waiting: list[tuple[Worker, int]] = []
         self._rows: dict[tuple[str, bool], Row] = {}
         self.ledger.row(self.path, owner, target or ANY_ROLE, message, self.kernel.via)
         self._pull_text = f"pull {message}"
@@ -43,10 +41,7 @@ class Store(Wire):
         with self.kernel.lock:
             self.version += 1
             self._kept.append([value, self.version, worker, None])
-            if self._waiting:
-                for puller, at_least in [w for w in self._waiting if w[1] <= self.version]:
-                    self._waiting.remove((puller, at_least))
-                    self.kernel.wake(puller)
+            self._line.reached(self.version)
             return self.version
 
     def pull(self, at_least: int = 0, behind: int = 0) -> tuple[Any, int]:
@@ -61,7 +56,7 @@ class Store(Wire):
             raise ConfigError(f"pull(behind={behind}) of {self.message}: it keeps {self.keep}; use keep={behind + 1}")
         with self.kernel.lock:
             if self.version < at_least:
-                self._wait(worker, at_least)
+                self._line.wait(worker, at_least, self.version)
             kept = self._kept
             cell = kept[max(0, len(kept) - 1 - behind)]
             value, version = cell[0], cell[1]
@@ -77,23 +72,7 @@ class Store(Wire):
 
     def role_ended(self, role: str) -> None:
         if role == self.owner:
-            for puller, _ in self._waiting:
-                self.kernel.wake(puller)
-
-    def _wait(self, worker: Worker, at_least: int) -> None:
-        line = (worker, at_least)
-        try:
-            if not self._owners.ended:
-                self._waiting.append(line)
-                self.kernel.park(worker, self._pull_text, f"version {at_least}, latest is {self.version}")
-        finally:
-            if line in self._waiting:
-                self._waiting.remove(line)
-        if self.version < at_least:
-            raise Ended(
-                f"pull {self.message}: every {self.owner} of {self.path} has ended, "
-                f"version {at_least} will not come after {self.version}"
-            )
+            self._line.give_up()
 
     def _count(self, worker: Worker, cell: list[Any]) -> None:
         if cell[3] is None:

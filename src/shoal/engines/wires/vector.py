@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shoal.engines.ledger import ANY_ROLE, Row
-from shoal.engines.wires.base import Wire
+from shoal.engines.wires.base import VersionLine, Wire
 from shoal.engines.worker import Worker, here
 from shoal.errors import ConfigError
 
@@ -30,7 +30,7 @@ class Vector(Wire):
       init: [N] initial params; copied.
       shards: number of parts the rule is called for, one after the other.
       moments: k, rows of zeros that the rule keeps its state in.
-      source: role that pushes, if it shall be in the ledger before the first push.
+      source: role that pushes; its wires are then in the ledger from the start, and its end ends a wait for versions.
       max_lag: a gradient more pushes old than this is thrown away and counted in `rejected`.
     """
 
@@ -53,22 +53,34 @@ class Vector(Wire):
         self._moments = np.zeros((moments, self._flat.size), self._flat.dtype)
         bounds = np.linspace(0, self._flat.size, shards + 1).astype(int)
         self._shards = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-        self._rule, self._max_lag = rule, max_lag
+        self._line = VersionLine(self, system.group(source or owner), source or owner)
+        self._rule, self._source, self._max_lag = rule, source, max_lag
         self._seen: dict[Worker, tuple[int, int]] = {}
         self._rows: dict[tuple[str, str], Row] = {}
         self.ledger.row(self.path, owner, source or ANY_ROLE, "PARAM", self.kernel.via)
         if source is not None:
             self.ledger.row(self.path, source, owner, "GRAD", self.kernel.via)
 
-    def pull(self) -> tuple[np.ndarray, int]:
-        """A copy of the params [N], and the number of pushes in them (at least: others may push meanwhile)."""
+    def pull(self, at_least: int = 0) -> tuple[np.ndarray, int]:
+        """A copy of the params [N], and the number of pushes in them (at least: others may push meanwhile).
+
+        The ledger counts it when the version is new to the worker and the worker is not the owner itself.
+
+        Args:
+          at_least: wait until that many pushes were applied.
+        """
         worker = here()
+        if self.version < at_least:
+            with self.kernel.lock:
+                if self.version < at_least:
+                    self._line.wait(worker, at_least, self.version)
         version = self.version
         flat = self._flat.copy()
         with self.kernel.lock:
             if self._seen.get(worker) != (version, worker.epoch):
                 self._seen[worker] = (version, worker.epoch)
-                self._row(worker, "PARAM").add(flat.nbytes)
+                if worker.roles.get(self.path, ("",))[0] != self.owner:
+                    self._row(worker, "PARAM").add(flat.nbytes)
         if self.kernel.charges:
             self.kernel.charge(worker, "pull PARAM", flat.nbytes)
         return flat, version
@@ -91,7 +103,12 @@ class Vector(Wire):
                 self.rejected += 1
             else:
                 self.version += 1
+                self._line.reached(self.version)
             return self.version
+
+    def role_ended(self, role: str) -> None:
+        if role == (self._source or self.owner):
+            self._line.give_up()
 
     def _apply(self, grad: np.ndarray) -> None:
         for shard in self._shards:
