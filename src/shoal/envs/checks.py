@@ -49,7 +49,8 @@ def write_box(row: np.ndarray, obs: Any) -> None:
     if array.shape != row.shape:
         raise Breach(f"returned an obs of shape {array.shape}, declared {row.shape}", OBS_REMEDY)
     try:
-        np.copyto(row, array, casting="same_kind")
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+            np.copyto(row, array, casting="same_kind")
     except TypeError as error:
         raise Breach(f"returned an obs of dtype {array.dtype}, declared {row.dtype}", OBS_REMEDY) from error
     if row.dtype.kind == "f" and not np.isfinite(row).all():

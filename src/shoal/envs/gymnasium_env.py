@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode
 from shoal import seeds
 from shoal.envs import spaces
 from shoal.envs.base import EnvFactory, describe_error, in_slot_order, one_line
-from shoal.envs.modules import accepted_names, refuse_keywords
+from shoal.envs.modules import accepted_names, import_user_module, refuse_keywords
 from shoal.envs.single import close_quietly, construction_fault, single_factory
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.types import EnvSpec, Steps
@@ -63,7 +63,9 @@ class NativeVector:
         self._pending = (obs, np.zeros(self.num_envs, np.float32), none, none.copy(), {})
 
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
-        if slots is not None:
+        if self._pending is not None:
+            raise ValueError("an environment was sent an action before its last row was received")
+        if slots is not None or len(action) != self.num_envs:
             action = in_slot_order(action, slots, self.num_envs)
         self._steps += 1
         try:
@@ -131,7 +133,7 @@ def load_plugins(env_id: str) -> None:
     """Register ids that live in other modules: `module:Id-v0`, and ale-py's own namespace."""
     module, separator, _ = env_id.rpartition(":")
     if separator:
-        importlib.import_module(module)
+        import_user_module(module, env_id)
     elif env_id.startswith("ALE/"):
         gymnasium.register_envs(importlib.import_module("ale_py"))
 
@@ -143,10 +145,10 @@ def factory(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
       ConfigError: an optional package is missing, a keyword is unknown or a space is not supported.
       EnvironmentFault: the environment raised while it was made.
     """
-    registered = gymnasium.spec(env_id)
+    registered = gymnasium.spec(env_id.rpartition(":")[2])
     construct = partial(make_single, env_id, kwargs)
     try:
-        single = construct_guarded(registered, construct, kwargs)
+        single = construct_guarded(env_id, registered, construct, kwargs)
     except ImportError as error:
         raise ConfigError(f"{env_id}: {_missing_package(registered, error)}") from error
     try:
@@ -158,7 +160,7 @@ def factory(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
     return single_factory(env_id, construct)
 
 
-def construct_guarded(registered: Any, construct: Any, kwargs: dict[str, Any]) -> Any:
+def construct_guarded(env_id: str, registered: Any, construct: Any, kwargs: dict[str, Any]) -> Any:
     """Make one environment; missing packages pass as ImportError, unknown keywords become one line."""
     try:
         return construct()
@@ -167,12 +169,13 @@ def construct_guarded(registered: Any, construct: Any, kwargs: dict[str, Any]) -
     except (ImportError, ConfigError):
         raise
     except gymnasium.error.Error as error:
-        raise ConfigError(f"{registered.id}: {one_line(error)}; see gymnasium.make for what it accepts") from error
+        raise ConfigError(f"{env_id}: {one_line(error)}; see gymnasium.make for what it accepts") from error
     except Exception as error:
         if kwargs and isinstance(error, TypeError) and "unexpected keyword" in str(error):
-            names = accepted_names(load_env_creator(registered.entry_point))
-            raise refuse_keywords(registered.id, kwargs, [*names, "max_episode_steps"]) from error
-        raise construction_fault(registered.id, 0, error) from error
+            entry = registered.entry_point
+            names = accepted_names(entry if callable(entry) else load_env_creator(entry))
+            raise refuse_keywords(env_id, kwargs, [*names, "max_episode_steps"]) from error
+        raise construction_fault(env_id, 0, error) from error
 
 
 def _has_same_native_form(registered: Any, single: Any, kwargs: dict[str, Any]) -> bool:

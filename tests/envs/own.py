@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's own environments: one that ends both ways, and ones whose spaces are out of the ordinary."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Walk(gymnasium.Env):
+    """A random walk pushed by the agent: terminated beyond 3, truncated after `limit` steps."""
+
+    def __init__(self, limit: int = 8):
+        self.observation_space = spaces.Box(-10, 10, (2,), np.float64)
+        self.action_space = spaces.Discrete(2, start=1)
+        self.limit = limit
+        self.place = np.zeros(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        self.place[:] = self.np_random.normal(size=2) * 0.1
+        return self.place, {}
+
+    def step(self, action):
+        assert action in (1, 2)
+        self.steps += 1
+        # in place: the adapter must have copied what it was given
+        self.place += self.np_random.normal(size=2) + (action - 1.5)
+        return self.place, self.place[0], bool(abs(self.place[0]) > 3), self.steps >= self.limit, {}
+
+
+class Spaces(gymnasium.Env):
+    """Any spaces, constant observations, one endless episode; remembers the actions it was given."""
+
+    def __init__(self, obs, obs_space, action_space):
+        self.obs, self.observation_space, self.action_space = obs, obs_space, action_space
+        self.received = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.obs, {}
+
+    def step(self, action):
+        self.received.append(action)
+        return self.obs, 0.0, False, False, {}
+
+
+gymnasium.register("Walk-v3", entry_point=Walk)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters under one set of actions, recorded; and the environments that the contract is checked on."""
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from shoal import envs, seeds
+from shoal.envs.base import EnvFactory, VectorEnv
+from shoal.types import Box, Discrete, Steps
+
+BOTH = frozenset({"terminated", "truncated"})
+TERMINATED = frozenset({"terminated"})
+TRUNCATED = frozenset({"truncated"})
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One environment on one adapter, and what is known about it."""
+
+    env: Any
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    steps: int = 120
+    ends: frozenset[str] = TERMINATED
+    takes_slots: bool = True
+    obs_depend_on_seed: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.env if isinstance(self.env, str) else f"callable {self.env.__name__}"
+
+
+@dataclass
+class Recording:
+    """Rows [steps + 1, N, ...] of one adapter; row 0 is the initial one."""
+
+    obs: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+
+    @property
+    def ended(self) -> np.ndarray:
+        return self.terminated | self.truncated
+
+
+def make_both_ends(limit: int = 8):
+    """A random walk that terminates at a wall and is truncated by a limit."""
+    from envs.own import Walk
+
+    return Walk(limit)
+
+
+SMALL = {"img_height": 20, "img_width": 30, "grayscale": False, "continuous": True, "episodic_life": True}
+SMALL["max_num_frames_per_episode"] = 90
+
+CASES = [
+    Case("CartPole-v1", {"max_episode_steps": 20}, ends=BOTH, takes_slots=False),
+    Case("Pendulum-v1", {"max_episode_steps": 30}, ends=TRUNCATED),
+    Case("FrozenLake-v1", ends=TERMINATED),
+    Case("ale:pong", {"max_num_frames_per_episode": 440}, 120, ends=TRUNCATED, takes_slots=False),
+    Case("ale:breakout", SMALL, 60, BOTH, takes_slots=False),
+    Case("toy:bandit", obs_depend_on_seed=False),
+    Case("toy:catch"),
+    Case("toy:memory", {"length": 4}),
+    Case("toy:tictactoe"),
+    Case("toy:paced", {"step_s": 0.0, "episode_steps": 20}, ends=TRUNCATED),
+    Case("envs.own:Walk", {"limit": 8}, ends=BOTH),
+    Case("envs.own:Walk-v3", {"limit": 8}, ends=BOTH),
+    Case("gymnasium.envs.classic_control.mountain_car:MountainCarEnv", steps=3, ends=frozenset()),
+    Case(make_both_ends, ends=BOTH),
+]
+
+
+def actions(env: VectorEnv, step: int, first_index: int, seed: int = 99) -> np.ndarray:
+    """Random actions as a function of environment index and step alone."""
+    indices = first_index + np.arange(env.num_envs)
+    space = env.spec.action
+    if isinstance(space, Discrete):
+        return (seeds.uniforms(seed, "act", indices, step, 1, 1)[0, :, 0] * space.n).astype(np.int32)
+    assert isinstance(space, Box)
+    u = seeds.uniforms(seed, "act", indices, step, 1, int(np.prod(space.shape)))[0]
+    return space.to_env(2 * u.reshape(env.num_envs, *space.shape) - 1)
+
+
+@functools.cache
+def factory_of(case: Case) -> EnvFactory:
+    """A case's factory, resolved once."""
+    return envs.resolve(case.env, case.kwargs)
+
+
+def record_from(env: VectorEnv, seed: int, steps: int, first_index: int = 0) -> Recording:
+    """Reset an adapter and step it."""
+    env.reset(seed)
+    rows: list[Steps] = [env.recv()]
+    for step in range(steps):
+        env.send(actions(env, step, first_index))
+        rows.append(env.recv())
+    fields = ("obs", "reward", "terminated", "truncated", "valid")
+    return Recording(*(np.stack([getattr(row, name) for row in rows]) for name in fields))
+
+
+def record(case: Case, num_envs: int = 4, seed: int = 7, first_index: int = 0) -> Recording:
+    """A fresh adapter's rows."""
+    env = factory_of(case).make(num_envs, first_index)
+    try:
+        return record_from(env, seed, case.steps, first_index)
+    finally:
+        env.close()
+
+
+def assert_same(one: Recording, other: Recording) -> None:
+    """Two recordings hold the same bits."""
+    for name, values in vars(one).items():
+        np.testing.assert_array_equal(values, getattr(other, name), err_msg=name)
