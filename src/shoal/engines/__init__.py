@@ -11,7 +11,7 @@ Only this package uses clocks, threads and queues. A program is a function for `
 worker is ambient, so architectures never see the engine.
 """
 
-from shoal.engines.engine import Engine, make_engine
+from shoal.engines.base import Engine, check_engine, make_engine
 from shoal.engines.faults import Deadlock, Ended, RoleFailed, Stopped
 from shoal.engines.payload import nbytes
 from shoal.engines.system import System, system
@@ -26,6 +26,7 @@ __all__ = [
     "RoleFailed",
     "Stopped",
     "System",
+    "check_engine",
     "make_engine",
     "me",
     "nbytes",

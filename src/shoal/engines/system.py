@@ -63,7 +63,7 @@ class System:
             self.body.engine.admit(worker)
             self.kernel.start(worker, partial(self._live, worker, fn, args, on_failure, budget))
 
-    def channel(
+    def channel(  # noqa: PLR0913 one declaration says all about a wire
         self,
         message: str,
         source: str,
@@ -71,9 +71,10 @@ class System:
         capacity: int,
         when_full: Literal["block", "drop_oldest"] = "block",
         versions: Store | Vector | None = None,
+        max_lag: int | None = None,
     ) -> Channel:
-        """A bounded queue of messages. With `versions`, items' lag is measured against that store."""
-        return self._own(Channel(self, message, source, target, capacity, when_full, versions))
+        """A bounded queue of messages. See Channel."""
+        return self._own(Channel(self, message, source, target, capacity, when_full, versions, max_lag))
 
     def store(
         self, message: str, owner: str, value: Any, version: int = 0, keep: int = 1, target: str | None = None

@@ -5,6 +5,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from shoal.engines.faults import Ended
+from shoal.engines.ledger import Row
 from shoal.engines.payload import nbytes
 from shoal.engines.wires.base import Condition, Wire
 from shoal.engines.worker import Worker, here
@@ -28,10 +29,13 @@ class Entry:
 class Channel(Wire):
     """Made by `System.channel`. Many may put, many may get.
 
-    `dropped` counts the items that drop_oldest threw away.
+    Args:
+      when_full: "block" lets put wait; "drop_oldest" throws the oldest item away and counts it in `dropped`.
+      versions: the store that items' lag is measured against, when they are got.
+      max_lag: items that many versions old are still given out; older ones are discarded and counted in `stale`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 one call, in System.channel
         self,
         system: "System",
         message: str,
@@ -40,6 +44,7 @@ class Channel(Wire):
         capacity: int,
         when_full: Literal["block", "drop_oldest"],
         versions: "Store | Vector | None",
+        max_lag: int | None,
     ):
         super().__init__(system, message)
         if capacity < 1:
@@ -47,8 +52,10 @@ class Channel(Wire):
         if when_full not in ("block", "drop_oldest"):
             raise ConfigError(f"when_full={when_full!r} is unknown: use block or drop_oldest")
         self.source, self.target, self.capacity, self.when_full = source, target, capacity, when_full
-        self.dropped = 0
-        self._versions = versions
+        self.dropped = self.stale = 0
+        self._versions, self._max_lag = versions, max_lag
+        if max_lag is not None and versions is None:
+            raise ConfigError(f"channel {message} has max_lag={max_lag} but no versions to measure lag against")
         self._sources, self._targets = system.group(source), system.group(target)
         self._items: deque[Entry] = deque()
         self._getters: deque[Worker] = deque()
@@ -85,12 +92,12 @@ class Channel(Wire):
         with self.kernel.lock:
             self.ledger.saw_fill(self.message, len(self._items) / self.capacity)
             got: list[Entry] = []
-            while self._items and len(got) < n:
-                got.append(self._take())
-            if len(got) < n:
-                self._wait_for_items(worker, got, n)
+            while len(got) < n:
+                self._fill_up(worker, got, n)
+                if self._max_lag is not None:
+                    self._discard_stale(worker, got, self._max_lag)
             for entry in got:
-                self._count(entry, worker)
+                self._row_from(entry.sender, worker).add(entry.nbytes, self._lag(entry))
         if by_sender:
             got.sort(key=lambda entry: entry.index)
         return [entry.item for entry in got]
@@ -140,6 +147,12 @@ class Channel(Wire):
             self.can_put.changed()
         return entry
 
+    def _fill_up(self, worker: Worker, got: list[Entry], n: int) -> None:
+        while self._items and len(got) < n:
+            got.append(self._take())
+        if len(got) < n:
+            self._wait_for_items(worker, got, n)
+
     def _wait_for_room(self, worker: Worker, entry: Entry) -> None:
         pair = (worker, entry)
         self._putters.append(pair)
@@ -169,11 +182,22 @@ class Channel(Wire):
         finally:
             worker.inbox = None
 
-    def _count(self, entry: Entry, worker: Worker) -> None:
-        lag = None
-        if entry.version is not None and self._versions is not None:
-            lag = self._versions.version - entry.version
-        row = self._row
-        if entry.sender is worker:
-            row = self.ledger.row(self.path, self.source, self.target, self.message, "call")
-        row.add(entry.nbytes, lag)
+    def _discard_stale(self, worker: Worker, got: list[Entry], max_lag: int) -> None:
+        """Take what is too old out of `got`. It has crossed, so it is counted; nobody reads it, so its lag is not."""
+        for entry in list(got):
+            lag = self._lag(entry)
+            if lag is not None and lag > max_lag:
+                got.remove(entry)
+                self.stale += 1
+                self.ledger.saw_drop(self.message)
+                self._row_from(entry.sender, worker).add(entry.nbytes)
+
+    def _lag(self, entry: Entry) -> int | None:
+        if entry.version is None or self._versions is None:
+            return None
+        return self._versions.version - entry.version
+
+    def _row_from(self, sender: Worker, receiver: Worker) -> Row:
+        if sender is receiver:
+            return self.ledger.row(self.path, self.source, self.target, self.message, "call")
+        return self._row

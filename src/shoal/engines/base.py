@@ -84,7 +84,7 @@ class Engine:
         return self.ledger.take_fill()
 
     def drops(self) -> dict[str, int]:
-        """By message, how many items drop_oldest threw away."""
+        """By message, how many items channels threw away: the oldest when full, or older than max_lag."""
         return dict(self.ledger.dropped)
 
     def losses(self) -> list[str]:
@@ -137,6 +137,18 @@ def _add(total: dict[str, float], more: dict[str, float]) -> None:
         total[name] = total.get(name, 0.0) + seconds
 
 
+NAMES = ("inline", "threads", "simulated")
+ORDERS = ("free", "fixed")
+
+
+def check_engine(name: str, order: str = "free") -> None:
+    """Raise ConfigError unless there is such an engine."""
+    if name not in NAMES:
+        raise ConfigError(f"engine {name!r} is unknown: use {', '.join(NAMES[:-1])} or {NAMES[-1]}")
+    if order not in ORDERS:
+        raise ConfigError(f"order {order!r} is unknown: use {' or '.join(ORDERS)}")
+
+
 def make_engine(
     name: str, order: str = "free", costs: Mapping[str, Cost] | None = None, slow: Mapping[str, float] | None = None
 ) -> Engine:
@@ -149,8 +161,7 @@ def make_engine(
       slow: factors by "role/index" or "role": that worker's phases take so many times as long.
     """
     slow = dict(slow or {})
-    if order not in ("free", "fixed"):
-        raise ConfigError(f"order {order!r} is unknown: use free or fixed")
+    check_engine(name, order)
     for who, factor in slow.items():
         if factor < 1:
             raise ConfigError(f"slow={{{who!r}: {factor}}}: a worker can be slowed only, use a factor of at least 1")
@@ -158,8 +169,6 @@ def make_engine(
         return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=False), slow)
     if name == "simulated":
         return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=True), slow)
-    if name != "threads":
-        raise ConfigError(f"engine {name!r} is unknown: use inline, threads or simulated")
     if order == "fixed":
         return Engine(name, order, lambda e: FixedKernel(e, costs, virtual_clock=False), slow)
     if costs is not None:
