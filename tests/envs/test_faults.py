@@ -100,6 +100,26 @@ def test_constructor_that_raises():
         envs.resolve(make)
 
 
+def test_a_constructor_that_fails_half_way_closes_what_it_made():
+    closed = []
+
+    class Counted(Hostile):
+        made = 0
+
+        def __init__(self):
+            super().__init__()
+            Counted.made += 1
+            if Counted.made == 4:
+                raise RuntimeError("no more licences")
+
+        def close(self):
+            closed.append(self)
+
+    with pytest.raises(EnvironmentFault, match="environment 6 raised RuntimeError: no more licences"):
+        run(Counted, num_envs=3)
+    assert len(closed) == 3
+
+
 def test_constructor_that_returns_the_same_object():
     env = Hostile()
     with pytest.raises(ConfigError, match="the same object twice; return a new environment"):

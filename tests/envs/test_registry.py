@@ -91,6 +91,8 @@ def test_callables_keep_their_settings():
         ("envs.own:Walk", {"limits": 1}, "unknown env_kwargs limits; valid names: limit"),
         ("envs.own:Walk-v3", {"limits": 1}, "unknown env_kwargs limits; valid names: limit"),
         ("envs.own:Spaces", None, "missing a required argument: 'obs'; give it with --env-kwargs or a default"),
+        ("toy:catch", [1], "env_kwargs is [1]; give names with values"),
+        ("toy:catch", {1: 1}, "env_kwargs is {1: 1}; give names with values"),
         ("toy:catch", {"row": 1}, "unknown env_kwargs row; valid names: rows, columns"),
         ("toy:catch", {"rows": 1}, "rows is 1; give a whole number of at least 2"),
         ("toy:memory", {"length": 1.5}, "length is 1.5; give a whole number of at least 1"),

@@ -26,7 +26,10 @@ def resolve(env: str | Callable[..., Any], env_kwargs: dict[str, Any] | None = N
       ConfigError: unknown id (with the nearest valid ones), unknown setting, unsupported space, missing package.
       EnvironmentFault: the environment raised while it was made.
     """
-    kwargs = dict(env_kwargs or {})
+    kwargs = {} if env_kwargs is None else env_kwargs
+    if not isinstance(kwargs, dict) or not all(isinstance(name, str) for name in kwargs):
+        raise ConfigError(f'env_kwargs is {kwargs!r}; give names with values, for example {{"render_mode": null}}')
+    kwargs = dict(kwargs)
     if not isinstance(env, str):
         return _from_callable(env, kwargs)
     prefix = env.partition(":")[0]

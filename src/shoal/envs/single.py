@@ -33,8 +33,12 @@ class SingleVector:
         self._first_index = first_index
         self._closed = False
         self._envs: list[Any] = []
-        for i in range(num_envs):
-            self._envs.append(construct_checked(spec.id, construct, first_index + i))
+        try:
+            for i in range(num_envs):
+                self._envs.append(construct_checked(spec.id, construct, first_index + i))
+        except BaseException:
+            self.close()
+            raise
         if len({id(env) for env in self._envs}) < num_envs:
             raise ConfigError(f"{spec.id}: returned the same object twice; return a new environment on every call")
         self._obs_start = _start(self._envs[0].observation_space)
