@@ -10,8 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 TEST := $(VENV)/.test-installed
-ENV ?= CartPole-v1
-TRAIN_RUN := runs/ppo-$(ENV)-$(shell date +%Y%m%d-%H%M%S)
+TRAIN_RUN := runs/ppo-CartPole-v1-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: help train test test-all lint bench docs dist lock clean
 
@@ -33,7 +32,7 @@ $(TEST): requirements/test.txt pyproject.toml | $(BIN)/python
 	touch $(CORE) $@
 
 train: $(CORE) ## solve CartPole-v1 with PPO, then evaluate 100 episodes
-	$(BIN)/shoal train ppo --env $(ENV) --seed 0 --run-dir $(TRAIN_RUN)
+	$(BIN)/shoal train ppo --env CartPole-v1 --seed 0 --run-dir $(TRAIN_RUN)
 	$(BIN)/shoal evaluate $(TRAIN_RUN) --episodes 100 --at-least 475
 	@echo "run folder: $(TRAIN_RUN)"
 	@echo "report:     $(TRAIN_RUN)/report.html"
