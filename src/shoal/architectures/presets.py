@@ -9,8 +9,6 @@ from typing import Any
 from shoal.architectures import registry
 from shoal.types import Box, EnvSpec
 
-CLASSIC = {"CartPole-v1", "Acrobot-v1", "MountainCar-v0"}
-
 
 def preset(architecture: str, spec: EnvSpec) -> Any:
     """The architecture's Config for an environment of this form.
@@ -28,9 +26,9 @@ def preset(architecture: str, spec: EnvSpec) -> Any:
 
 
 CLASSIC_CONTROL: dict[str, dict[str, Any]] = {
-    "a2c": {},
-    "ppo": {},
-    "impala": {},
+    "a2c": {"unroll_length": 32, "learning_rate": 2e-3},
+    "ppo": {"learning_rate": 2.5e-3},
+    "impala": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
 }
 """many short episodes, small network"""
 
