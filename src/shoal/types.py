@@ -5,6 +5,7 @@ Arrays are time first: [T, B, ...] with T steps of B environments.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,9 +63,13 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Discrete:
-    """Actions 0 .. n-1."""
+    """Actions 0 .. n-1, the same for agent and environment."""
 
     n: int
+
+    def to_env(self, action: np.ndarray) -> np.ndarray:
+        """The action itself."""
+        return action
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,19 @@ class Box:
 
         Check: -1 maps to low and 1 to high.
         """
+        low, high, middle, half = self._bounds
+        return np.clip(middle + half * np.asarray(action, np.float32), low, high)
+
+    @cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """low, high, middle and half width [*shape], made once: `to_env` runs every step."""
         low = np.asarray(self.low, np.float32).reshape(self.shape)
         high = np.asarray(self.high, np.float32).reshape(self.shape)
         bounded = np.isfinite(low) & np.isfinite(high)
-        middle = np.where(bounded, (low + high) / 2, 0.0)
-        half = np.where(bounded, (high - low) / 2, 1.0)
-        return np.clip(middle + half * np.asarray(action), low, high).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            middle = np.where(bounded, (low + high) / 2, np.float32(0))
+            half = np.where(bounded, (high - low) / 2, np.float32(1))
+        return low, high, middle, half
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Rollout:
 
     def __init__(self, env: VectorEnv, agent: Agent, *, seed: int, first_index: int):
         self.env, self.agent, self.seed = env, agent, seed
+        self.to_env = env.spec.action.to_env
         self.indices = first_index + np.arange(env.num_envs)
         self.env_step = 0
         self.memory = agent.memory(env.num_envs)
@@ -69,7 +70,7 @@ class Rollout:
 
     def _step(self, rows: "Rows", t: int, action: Array) -> Array:
         """Send one action per environment, store what comes back, return the next observations."""
-        self.env.send(action)
+        self.env.send(self.to_env(action))
         steps = self.env.recv()
         rows.obs[t + 1] = steps.obs
         rows.reward[t] = steps.reward

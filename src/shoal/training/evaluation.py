@@ -52,7 +52,7 @@ def _play(result: Result, env: Any, share: list[int], deterministic: bool, seed:
     while left.any():
         noise = draw(seed, "act", indices, step, 1, agent.noise_size)[0]
         action, head, memory = agent.act(bound, obs, memory, noise)
-        env.send(agent.mode(head) if deterministic else action)
+        env.send(env.spec.action.to_env(agent.mode(head) if deterministic else action))
         steps = env.recv()
         obs, step = np.array(steps.obs), step + 1
         total += steps.reward

@@ -49,5 +49,5 @@ class Result:
         )
         if deterministic:
             action = self.agent.mode(head)
-        action = spec.action.to_env(action) if hasattr(spec.action, "to_env") else action
+        action = spec.action.to_env(action)
         return action[0] if single else action
