@@ -55,6 +55,19 @@ def percent(fraction: float | None) -> str:
     return "<1%" if 0 < fraction < 0.005 else f"{100 * fraction:.0f}%"
 
 
+def tick(value: float) -> str:
+    """A round number on an axis: 0.25, 400, 20k, 1.5M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.6g}{letter}"
+    return f"{value:.6g}"
+
+
+def tick_s(seconds: float) -> str:
+    """Round seconds on an axis: 20 s, 5:00, 1:30:00."""
+    return f"{seconds:.6g} s" if seconds < 100 else duration(seconds)
+
+
 def sparkline(values: Iterable[float], width: int) -> str:
     """The course of the values in `width` characters at most, lowest to highest.
 

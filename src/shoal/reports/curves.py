@@ -9,7 +9,7 @@ from html import escape
 from shoal.records import readable
 
 WIDTH, HEIGHT = 520, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 50, 20, 12, 40
 MAX_POINTS = 600
 NUM_COLOURS = 8
 """classes series-0 to series-7 of the page"""
@@ -30,7 +30,7 @@ class Axis:
     """What an axis shows, and how its ticks are written."""
 
     label: str
-    text: Callable[[float], str] = readable.count
+    text: Callable[[float], str] = readable.tick
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Scale:
 
 
 def line_chart(series: list[Series], x: Axis, y: Axis, from_zero: bool = False) -> str:
-    """Draw the series over one pair of axes; the empty string where none has a point.
+    """Draw the series over one pair of axes, the horizontal one from 0; the empty string where none has a point.
 
     Args:
       from_zero: begin the vertical axis at 0.
@@ -57,11 +57,11 @@ def line_chart(series: list[Series], x: Axis, y: Axis, from_zero: bool = False) 
         return ""
     xs = [point[0] for s in drawn for point in s.points]
     ys = [point[1] for s in drawn for point in s.points]
-    x_ticks = ticks(min(xs), max(xs), 5)
+    x_ticks = ticks(min(0.0, *xs), max(xs), 6)
     y_ticks = ticks(min(0.0, *ys) if from_zero else min(ys), max(ys), 5)
-    across = _Scale(min(xs), max(max(xs), min(xs) + 1e-9), LEFT, WIDTH - RIGHT)
+    across = _Scale(x_ticks[0], max(max(xs), x_ticks[0] + 1e-9), LEFT, WIDTH - RIGHT)
     up = _Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
-    x_ticks = [tick for tick in x_ticks if min(xs) <= tick <= max(xs)] or [min(xs)]
+    x_ticks = [tick for tick in x_ticks if tick <= max(xs)]
     parts = [*_frame(x_ticks, y_ticks, across, up, x, y), *(_line(s, across, up) for s in drawn)]
     label = escape(f"{y.label} by {x.label}")
     return f'<svg class="chart" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'

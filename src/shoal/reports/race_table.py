@@ -15,7 +15,7 @@ TITLES = (
     "time to {threshold}",
     "steps/s",
     "what crossed",
-    "crossed MB",
+    "bytes crossed",
     "who waited most",
     "lag mean / max",
 )
@@ -134,8 +134,8 @@ def _line(entry: Entry) -> list[str]:
         readable.count(entry.env_steps_to_threshold),
         readable.duration(entry.seconds_to_threshold),
         readable.count(entry.env_steps_per_s),
-        "\n".join(f"{wire} x{readable.count(count)}" for wire, count in entry.crossed.items()) or "-",
-        f"{entry.crossed_bytes / 1e6:,.1f}",
+        "\n".join(f"{wire} × {readable.count(count)}" for wire, count in entry.crossed.items()) or "-",
+        readable.nbytes(entry.crossed_bytes),
         entry.waited,
         f"{readable.number(entry.lag_mean)} / {readable.number(entry.lag_max)}",
     ]
