@@ -61,7 +61,7 @@ class Kernel:
         return self.run_phase(worker, name, fn, args)
 
     def charge(self, worker: Worker, name: str, nbytes: int) -> None:
-        """Spend a message's cost. Called without the lock, and only if `charges`."""
+        """Spend a message's cost before it is delivered. Called without the lock, and only if `charges`."""
 
     def retire(self, worker: Worker) -> None:
         """A worker has ended; called by itself, with the lock held."""

@@ -34,10 +34,6 @@ class Wire:
             )
         return mine[1]
 
-    def via(self, one: Worker, other: Worker) -> str:
-        """The ledger's word for a message between these two."""
-        return "call" if one is other else self.kernel.via
-
     def role_ended(self, role: str) -> None:
         """The last worker of a role has ended. Called with the lock held."""
 

@@ -73,11 +73,11 @@ class Channel(Wire):
         """
         worker = here()
         entry = Entry(item, version, nbytes(item), worker, self.index_of(worker, self.source, "put"))
+        if self.kernel.charges:
+            self.kernel.charge(worker, self._put_text, entry.nbytes)
         with self.kernel.lock:
             if not self._accept(entry):
                 self._wait_for_room(worker, entry)
-        if self.kernel.charges:
-            self.kernel.charge(worker, self._put_text, entry.nbytes)
 
     def get(self, n: int = 1, by_sender: bool = False) -> list[Any]:
         """The next n items as a list; waits for them, taking each as it comes, so n may exceed the capacity.

@@ -73,6 +73,8 @@ class Service(Wire):
         worker = here()
         index = self.index_of(worker, self.source, "send")
         opened = _Open(worker, nbytes(item), 0.0)
+        if self.kernel.charges:
+            self.kernel.charge(worker, self._send_text, opened.nbytes)
         with self.kernel.lock:
             opened.sent = self.kernel.time()
             self._tickets += 1
@@ -84,8 +86,6 @@ class Service(Wire):
                     self._flush()
                 elif len(self._pending) == 1:
                     self.kernel.set_deadline(self._servers[0], opened.sent + self.deadline_s)
-        if self.kernel.charges:
-            self.kernel.charge(worker, self._send_text, opened.nbytes)
         return ticket
 
     def result(self, ticket: int) -> Any:
@@ -126,11 +126,11 @@ class Service(Wire):
         self.index_of(worker, self.target, "reply to")
         if len(requests) != len(answers):
             raise ShoalError(f"reply to {self.message}: {len(requests)} requests but {len(answers)} answers")
+        if self.kernel.charges:
+            self.kernel.charge(worker, self._reply_text, nbytes(answers))
         with self.kernel.lock:
             for request, answer in zip(requests, answers, strict=True):
                 self._hand_over(worker, request.ticket, answer)
-        if self.kernel.charges:
-            self.kernel.charge(worker, self._reply_text, nbytes(answers))
 
     def role_ended(self, role: str) -> None:
         if role == self.source:

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engines under test by name, and what a ledger says crossed."""
+
+import threading
+
+from shoal.engines import Engine, make_engine
+
+KINDS = {
+    "inline": ("inline", "free"),
+    "threads": ("threads", "free"),
+    "threads-fixed": ("threads", "fixed"),
+    "simulated": ("simulated", "free"),
+}
+FIXED = [kind for kind in KINDS if kind != "threads"]
+
+
+def engine_of(kind: str, **settings) -> Engine:
+    """A new engine."""
+    name, order = KINDS[kind]
+    return make_engine(name, order, **settings)
+
+
+def crossed(engine: Engine) -> set[str]:
+    """Messages as "TRAJ actor>learner", those that really came."""
+    return {f"{r['message']} {r['source']}>{r['target']}" for r in engine.rows() if r["count"]}
+
+
+def row(engine: Engine, message: str, system: str | None = None) -> dict:
+    """The one row of a message."""
+    found = [r for r in engine.rows() if r["message"] == message and system in (None, r["system"])]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def workers_left() -> list[str]:
+    """Threads of an engine that still live."""
+    return [t.name for t in threading.enumerate() if t.name.startswith("shoal")]

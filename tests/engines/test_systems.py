@@ -1,0 +1,469 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of workers: how a system ends, and what failure, stop and deadlock do to it."""
+
+import threading
+import time
+
+import pytest
+
+from engines.running import KINDS, engine_of, workers_left
+from shoal.engines import Deadlock, Ended, RoleFailed, Stopped, make_engine, me, note, now, phase, system
+from shoal.errors import ConfigError, EnvironmentFault, HangError, ShoalError
+
+on_every_engine = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    yield
+    assert workers_left() == []
+
+
+def nothing(*args):
+    """A phase's work."""
+
+
+def produce(index, channel):
+    while True:
+        channel.put(phase("work", lambda: index))
+
+
+def fail_at(index, channel, bad, error):
+    for _ in range(3):
+        channel.put(phase("work", lambda: index))
+    if index == bad:
+        raise error
+    while True:
+        channel.put(phase("work", lambda: index))
+
+
+def consume_for_ever(count, fn, *args, **policy):
+    with system("inner", "learner") as s:
+        channel = s.channel("TRAJ", "actor", "learner", 2)
+        s.spawn("actor", count, fn, channel, *args, **policy)
+        while True:
+            channel.get()
+
+
+@on_every_engine
+def test_leaving_a_system_ends_its_workers(kind):
+    ended = []
+
+    def worker(index, channel):
+        try:
+            produce(index, channel)
+        except Exception:  # noqa: BLE001 what a user might write
+            ended.append("swallowed")  # Stopped is no Exception
+        finally:
+            ended.append(index)
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 1)
+            s.spawn("actor", 3, worker, channel)
+            channel.get(4)
+        return "value"
+
+    assert engine_of(kind).run(program) == "value"
+    assert set(ended) <= {0, 1, 2}  # on threads one may not have begun
+
+
+@on_every_engine
+def test_a_raising_worker_fails_the_run(kind):
+    error = EnvironmentFault("reset returned None")
+    with pytest.raises(RoleFailed) as caught:
+        engine_of(kind).run(consume_for_ever, 3, fail_at, 1, error)
+    failed = caught.value
+    assert (failed.path, failed.role, failed.index, failed.exit_code) == ("/inner", "actor", 1, 3)
+    assert str(failed) == "/inner actor/1 failed: EnvironmentFault: reset returned None"
+    assert failed.__cause__ is error
+
+
+@on_every_engine
+def test_an_error_shoal_does_not_know_is_one_line_and_exit_code_1(kind):
+    with pytest.raises(RoleFailed) as caught:
+        engine_of(kind).run(consume_for_ever, 1, fail_at, 0, ValueError("first\n  second"))
+    assert str(caught.value) == "/inner actor/0 failed: ValueError: first second"
+    assert caught.value.exit_code == 1
+
+
+@on_every_engine
+def test_failure_inside_nesting_names_the_whole_way(kind):
+    def member(index, channel):
+        consume_for_ever(2, fail_at, 1 if index == 1 else None, EnvironmentFault("bad"))
+
+    def program():
+        with system("pbt", "population") as s:
+            channel = s.channel("FITNESS", "member", "population", 2)
+            s.spawn("member", 3, member, channel)
+            channel.get()
+
+    with pytest.raises(RoleFailed) as caught:
+        engine_of(kind).run(program)
+    outer = caught.value
+    assert str(outer) == "/pbt/inner actor/1 in /pbt member/1 failed: EnvironmentFault: bad"
+    assert outer.inside == (("/pbt", "member", 1),)
+    assert outer.exit_code == 3
+    assert isinstance(outer.__cause__, RoleFailed)
+    assert isinstance(outer.__cause__.__cause__, EnvironmentFault)
+
+
+@on_every_engine
+def test_a_failure_can_be_caught_around_the_system(kind):
+    def program():
+        for bad in (0, None):
+            try:
+                with system("s", "learner") as s:
+                    channel = s.channel("TRAJ", "actor", "learner", 2)
+                    s.spawn("actor", 2, fail_at, channel, bad, ValueError("x"))
+                    got = channel.get(40)
+            except RoleFailed:
+                continue
+        return len(got)
+
+    assert engine_of(kind).run(program) == 40
+
+
+@on_every_engine
+def test_the_bodys_own_error_arrives_as_it_is(kind):
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 2)
+            s.spawn("actor", 2, produce, channel)
+            channel.get()
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        engine_of(kind).run(program)
+
+
+@on_every_engine
+def test_restart_calls_anew_with_the_next_epoch_within_the_budget(kind):
+    def flaky(index, channel):
+        channel.put((index, me().epoch))
+        if index == 0 and me().epoch < 2:
+            raise ValueError("again")
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 2)
+            s.spawn("actor", 2, flaky, channel, on_failure="restart", budget=2)
+            return channel.get(4)
+
+    engine = engine_of(kind)
+    assert sorted(engine.run(program)) == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert engine.losses() == [
+        "/s actor/0 (epoch 0) restarted: ValueError: again",
+        "/s actor/0 (epoch 1) restarted: ValueError: again",
+    ]
+
+
+@on_every_engine
+def test_an_exhausted_budget_fails(kind):
+    with pytest.raises(RoleFailed, match="/inner actor/1 failed: ValueError: for good"):
+        engine_of(kind).run(raise_always, 2)
+
+
+def raise_always(budget):
+    def worker(index, channel):
+        if index == 1:
+            raise ValueError("for good")
+        produce(index, channel)
+
+    consume_for_ever(2, worker, on_failure="restart", budget=budget)
+
+
+@on_every_engine
+def test_a_dropped_worker_is_missed_by_nobody_until_all_are_gone(kind):
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 2)
+            s.spawn("actor", 2, fail_at, channel, 1, ValueError("gone"), on_failure="drop")
+            return len(channel.get(30))
+
+    engine = engine_of(kind)
+    assert engine.run(program) == 30
+    assert engine.losses() == ["/s actor/1 (epoch 0) dropped: ValueError: gone"]
+
+    with pytest.raises(Ended, match="get TRAJ: every actor of /inner has ended"):
+        engine_of(kind).run(lambda: consume_for_ever(1, fail_at, 0, ValueError("gone"), on_failure="drop"))
+
+
+@on_every_engine
+def test_a_deadlock_names_who_waits_for_what(kind):
+    def wait(index, params):
+        params.pull(at_least=3)
+
+    def program():
+        with system("s", "learner") as s:
+            params = s.store("PARAM", "learner", 0)
+            channel = s.channel("TRAJ", "actor", "learner", 1)
+            s.spawn("actor", 3, wait, params)
+            channel.get(2)
+
+    with pytest.raises(Deadlock) as caught:
+        engine_of(kind).run(program)
+    text = str(caught.value)
+    assert "/s learner/0 in get TRAJ (0 of 2)" in text
+    assert "/s actor/0, 1, 2 in pull PARAM (version 3, latest is 0)" in text
+    assert isinstance(caught.value, HangError)
+    assert "\n" not in text
+
+
+@on_every_engine
+def test_a_deadlock_inside_nesting_unwinds(kind):
+    def member(index):
+        with system("inner", "learner") as s:
+            s.channel("TRAJ", "actor", "learner", 1).get()
+
+    def program():
+        with system("pbt", "population") as s:
+            s.spawn("member", 2, member)
+            s.channel("FITNESS", "member", "population", 1).get()
+
+    with pytest.raises(Deadlock, match=r"/pbt/inner learner/0, 0 in get TRAJ"):
+        engine_of(kind).run(program)
+
+
+@on_every_engine
+@pytest.mark.parametrize("worker", [produce, lambda index, channel: channel.get()], ids=["busy", "in a put"])
+def test_stop_from_a_worker(kind, worker):
+    def stopper(index, channel):
+        if index == 0:
+            phase("work", nothing)
+            engine.stop("enough")
+        produce(index, channel)
+
+    engine = engine_of(kind)
+    assert engine.run(consume_for_ever, 3, stopper) is None
+    assert engine.stop_reason == "enough"
+
+
+@pytest.mark.parametrize("kind", ["threads", "threads-fixed"])
+def test_stop_from_another_thread(kind):
+    engine = engine_of(kind)
+    threading.Timer(0.1, engine.stop, ("signal",)).start()
+    assert engine.run(consume_for_ever, 2, produce) is None
+    engine.stop("later")
+    assert engine.stop_reason == "signal"
+
+
+def test_stop_reaches_a_wait_under_way():
+    """The body leaves its wait while the only worker is still inside a phase, which the body then ends."""
+    released, ended_by_body = threading.Event(), []
+
+    def busy(index, channel):
+        ended_by_body.append(phase("long", released.wait, 20))
+        channel.put(0)
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 1)
+            s.spawn("actor", 1, busy, channel)
+            try:
+                channel.get()
+            except Stopped:
+                released.set()
+                raise
+
+    engine = engine_of("threads")
+    threading.Timer(0.05, engine.stop, ("now",)).start()
+    assert engine.run(program) is None
+    assert ended_by_body == [True]
+
+
+@on_every_engine
+def test_stop_within_nesting_and_before_the_run(kind):
+    def member(index, channel):
+        consume_for_ever(2, fail_never)
+
+    def fail_never(index, channel):
+        for count in range(1000):
+            if count == 20:
+                engine.stop("deep inside")
+            channel.put(phase("work", nothing))
+
+    def program():
+        with system("pbt", "population") as s:
+            channel = s.channel("FITNESS", "member", "population", 2)
+            s.spawn("member", 2, member, channel)
+            channel.get()
+
+    engine = engine_of(kind)
+    assert engine.run(program) is None
+    assert engine.stop_reason == "deep inside"
+    again = engine_of(kind)
+    again.stop("early")
+    assert again.run(program) is None
+
+
+@pytest.mark.parametrize("kind", ["threads", "threads-fixed"])
+def test_a_worker_that_will_not_end_is_named(kind):
+    released = threading.Event()
+
+    def stuck(index, channel):
+        channel.put(0)
+        phase("endless", released.wait)
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 2)
+            s.spawn("actor", 1, stuck, channel)
+            channel.get()
+
+    engine = engine_of(kind)
+    engine.join_seconds = 0.2
+    with pytest.raises(HangError, match=r"/s actor/0 in phase 'endless' would not end within 0\.2 s"):
+        engine.run(program)
+    released.set()
+    until = time.monotonic() + 5
+    while workers_left() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+@on_every_engine
+@pytest.mark.parametrize(
+    "use", [lambda c: phase("inner", nothing), lambda c: c.put(1), lambda c: system("x", "y").__enter__()]
+)
+def test_a_phase_is_a_leaf(kind, use):
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "learner", "learner", 2)
+            phase("outer", use, channel)
+
+    with pytest.raises(ShoalError, match="/s learner/0 used a primitive inside its phase 'outer'"):
+        engine_of(kind).run(program)
+
+
+@on_every_engine
+def test_a_phase_returns_and_raises_what_its_function_does(kind):
+    def program():
+        with pytest.raises(KeyError):
+            phase("bad", {}.__getitem__, "missing")
+        return phase("good", divmod, 7, 2)
+
+    engine = engine_of(kind)
+    assert engine.run(program) == (3, 1)
+    assert set(engine.phases()["main"]) == {"bad", "good"}
+
+
+@on_every_engine
+def test_everybody_knows_who_it_is(kind):
+    def worker(index, channel):
+        channel.put(tuple(me()))
+        with system("in", "learner"):
+            channel.put(tuple(me()))
+
+    def program():
+        assert tuple(me()) == ("main", 0, 0, "/")
+        with system("out", "population") as s:
+            assert tuple(me()) == ("population", 0, 0, "/out")
+            channel = s.channel("ME", "member", "population", 2)
+            s.spawn("member", 2, worker, channel)
+            got = channel.get(4, by_sender=True)
+        assert tuple(me()) == ("main", 0, 0, "/")
+        return got
+
+    assert engine_of(kind).run(program) == [
+        ("member", 0, 0, "/out"),
+        ("learner", 0, 0, "/out/in"),
+        ("member", 1, 0, "/out"),
+        ("learner", 0, 0, "/out/in"),
+    ]
+
+
+@on_every_engine
+def test_indices_go_on_over_spawns_and_the_body_counts(kind):
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("ME", "actor", "learner", 9)
+            s.spawn("actor", 2, produce_once, channel)
+            s.spawn("actor", 2, produce_once, channel)
+            peers = s.channel("PEER", "learner", "learner", 9)
+            s.spawn("learner", 2, produce_once, peers)
+            return sorted(channel.get(4)), sorted(peers.get(2))
+
+    assert engine_of(kind).run(program) == ([0, 1, 2, 3], [1, 2])
+
+
+def produce_once(index, channel):
+    channel.put(index)
+
+
+@on_every_engine
+def test_notes_reach_the_watcher_one_at_a_time(kind):
+    inside, seen = [], []
+
+    def watch(**metrics):
+        assert not inside
+        inside.append(1)
+        seen.append(metrics["index"])
+        inside.pop()
+
+    def noisy(index, channel):
+        note(index=index)
+        channel.put(index)
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("ME", "actor", "learner", 9)
+            s.spawn("actor", 4, noisy, channel)
+            channel.get(4)
+
+    engine = engine_of(kind)
+    engine.on_note = watch
+    engine.run(program)
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_outside_an_engine_phases_are_calls_and_the_rest_says_what_is_missing():
+    assert phase("x", max, 1, 2) == 2
+    note(ignored=1)
+    for use in (me, now, lambda: system("s", "r").__enter__()):
+        with pytest.raises(ShoalError, match="no engine is running here"):
+            use()
+
+
+def test_an_error_while_being_ended_is_a_warning():
+    def worker(index, channel):
+        try:
+            produce(index, channel)
+        finally:
+            raise OSError("close failed")
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 1)
+            s.spawn("actor", 1, worker, channel)
+            channel.get()
+        return "kept"
+
+    with pytest.warns(RuntimeWarning, match="/s actor/0 raised while it was being ended: OSError: close failed"):
+        assert engine_of("inline").run(program) == "kept"
+
+
+def test_interrupts_are_not_dressed_up():
+    def worker(index, channel):
+        raise KeyboardInterrupt
+
+    for kind in KINDS:
+        with pytest.raises(KeyboardInterrupt):
+            engine_of(kind).run(consume_for_ever, 1, worker)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ray",), "engine 'ray' is unknown: use inline, threads or simulated"),
+        (("threads", "sorted"), "order 'sorted' is unknown: use free or fixed"),
+        (("threads", "free", {"x": 1.0}), "use order='fixed'"),
+        (("inline", "free", None, {"actor/0": 0.5}), "factor of at least 1"),
+    ],
+)
+def test_engines_that_cannot_be_made_say_why(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        make_engine(*arguments)
+
+
+def test_stopped_is_no_exception():
+    assert not issubclass(Stopped, Exception)

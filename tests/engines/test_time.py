@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time: costs, slow workers, timers, and what each engine's clock says."""
+
+import time
+
+import numpy as np
+import pytest
+
+from engines.running import FIXED, KINDS, engine_of, row
+from engines.toys import a2c, impala, seed
+from engines.toys.parts import Config, Parts
+from shoal.engines import now, phase, system
+from shoal.errors import ConfigError
+
+COSTS = {"unroll": 0.010, "update": 0.001}
+
+
+def nothing(*args):
+    """Work that costs only what the table says."""
+
+
+def updates_per_second(toy, config, slow):
+    """Up to the last update: leaving then waits for the slow actor's unroll, as it would in real time."""
+    ends = []
+    engine = engine_of("simulated", costs=COSTS, slow=slow)
+    engine.run(toy.run, config, Parts(), None, lambda update, p: ends.append(now()) or p)
+    return config.updates / ends[-1]
+
+
+def test_a_slow_actor_sets_a2cs_pace_and_costs_impala_only_its_share():
+    """Virtual time is exact: A2C's cycle is the slowest unroll and an update; IMPALA's actors add up their rates."""
+    a2c_config, impala_config = Config(actors=4, updates=100), Config(actors=4, updates=400, batch=1, slots=8)
+    slow = {"actor/0": 5.0}
+    assert updates_per_second(a2c, a2c_config, None) == pytest.approx(1 / 0.011)
+    assert updates_per_second(a2c, a2c_config, slow) == pytest.approx(1 / 0.051)
+    assert updates_per_second(impala, impala_config, None) == pytest.approx(4 / 0.010, rel=0.02)
+    assert updates_per_second(impala, impala_config, slow) == pytest.approx(3.2 / 0.010, rel=0.02)
+
+
+class Sleepy(Parts):
+    """An unroll really takes 4 ms."""
+
+    def unroll(self, params, index, count):
+        time.sleep(0.004)
+        return super().unroll(params, index, count)
+
+
+@pytest.mark.slow
+def test_threads_show_the_same_picture():
+    """Loose bounds, since the machine may be busy: A2C loses most of its pace, IMPALA keeps most of it."""
+
+    def rate(toy, config, slow):
+        engine = engine_of("threads", slow=slow)
+        engine.run(toy.run, config, Sleepy())
+        return config.updates / engine.now()
+
+    slow = {"actor/0": 5.0}
+    a2c_config, impala_config = Config(actors=4, updates=30), Config(actors=4, updates=120, batch=1, slots=8)
+    assert rate(a2c, a2c_config, slow) / rate(a2c, a2c_config, None) < 0.5
+    assert rate(impala, impala_config, slow) / rate(impala, impala_config, None) > 0.5
+
+
+@pytest.mark.parametrize("kind", ["threads", "threads-fixed"])
+def test_phases_of_different_workers_overlap_in_real_time(kind):
+    """Four phases of 50 ms at once take far less than one after the other."""
+
+    def sleeper(index, channel):
+        channel.put(phase("sleep", time.sleep, 0.05))
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 4)
+            s.spawn("actor", 4, sleeper, channel)
+            channel.get(4)
+
+    engine = engine_of(kind)
+    engine.run(program)
+    assert engine.phases()["actor"]["sleep"] >= 0.2
+    assert engine.now() < 0.18
+
+
+def test_simulated_time_is_the_critical_path():
+    def worker(index, channel):
+        for _ in range(3):
+            phase("work", nothing, index)
+            channel.put(now())
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 9)
+            s.spawn("actor", 2, worker, channel)
+            times = channel.get(6)
+            phase("rest", nothing)
+            return times, now()
+
+    engine = engine_of("simulated", costs={"work": lambda index: 1.0 + index, "rest": 0.5}, slow={"actor": 2.0})
+    times, end = engine.run(program)
+    assert times == [2.0, 4.0, 4.0, 6.0, 8.0, 12.0]
+    assert end == engine.now() == 12.5
+    assert engine.phases() == {"actor": {"work": 18.0}, "learner": {"rest": 0.5}}
+    assert engine.waits()["learner"]["get TRAJ"] == 12.0
+
+
+def test_a_simulated_phase_calls_its_function_first():
+    calls = []
+
+    def program():
+        with system("s", "body"):
+            phase("work", calls.append, 1)
+            return now()
+
+    assert engine_of("simulated", costs={"work": 3.0}).run(program) == 3.0
+    assert calls == [1]
+
+
+def test_messages_cost_what_the_table_says():
+    def program():
+        with system("s", "learner") as s:
+            params = s.store("PARAM", "learner", np.zeros(10))
+            channel = s.channel("TRAJ", "learner", "learner", 1)
+            params.pull()
+            params.pull()  # not new: nothing moves
+            channel.put(np.zeros(5))
+            return now()
+
+    costs = {"*": 0.0, "pull PARAM": lambda nbytes: nbytes / 80, "put TRAJ": 0.25}
+    assert engine_of("simulated", costs=costs).run(program) == 1.25
+
+
+def test_message_costs_of_a_service_slow_it_down():
+    config = Config(actors=2, updates=5)
+
+    def duration(extra):
+        engine = engine_of("simulated", costs={"*": 0.001, **extra})
+        engine.run(seed.run, config, Parts())
+        return engine.now()
+
+    assert duration({"send OBS": 0.001, "reply ACT": 0.001}) > 1.2 * duration({})
+
+
+def test_a_push_is_charged_as_a_phase():
+    def rule(params, moments, grad):
+        params -= grad
+
+    def program():
+        with system("s", "body") as s:
+            vector = s.vector("parameter_server", np.ones(2), rule)
+            vector.push(np.ones(2), 0)
+            return now()
+
+    engine = engine_of("simulated", costs={"push": 2.0})
+    assert engine.run(program) == 2.0
+    assert engine.phases() == {"body": {"push": 2.0}}
+
+
+def test_a_phase_missing_from_the_table_is_named():
+    with pytest.raises(ConfigError, match="phase 'update' has no cost"):
+        engine_of("simulated", costs={"unroll": 1.0}).run(a2c.run, Config(), Parts())
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_costs_decide_the_order_of_a_fixed_run(kind):
+    """With one actor three times as slow in virtual time, the other delivers three times as much."""
+
+    def worker(index, channel):
+        while True:
+            channel.put(phase("work", lambda i: i, index))
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 100)
+            s.spawn("actor", 2, worker, channel)
+            return channel.get(16)
+
+    got = engine_of(kind, costs={"work": lambda index: 3.0 if index else 1.0}).run(program)
+    assert got == [0, 0, 0, 1] * 4 or got == [0, 0, 1, 0] * 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_timers_cover_phases_and_waits(kind):
+    engine = engine_of(kind)
+    engine.run(impala.run, Config(actors=2, updates=20, slots=1), Parts(jitter_s=0.002 if "thr" in kind else 0))
+    assert set(engine.phases()) == {"actor", "learner"}
+    assert engine.phases()["actor"]["unroll"] > 0
+    assert engine.phases()["learner"]["update"] > 0
+    assert set(engine.waits()["learner"]) == {"get TRAJ"}
+    assert 0 <= engine.fill()["TRAJ"] <= 1
+    assert engine.fill() == {}  # since the last call
+    assert engine.now() > 0
+
+
+@pytest.mark.parametrize("kind", ["inline", "threads"])
+def test_the_books_can_be_read_while_the_engine_runs(kind):
+    seen = []
+
+    def visit(update, p):
+        if update % 5 == 0:
+            seen.append((row(engine, "TRAJ")["count"], engine.phases()["learner"]["update"], engine.now()))
+        return p
+
+    engine = engine_of(kind)
+    engine.run(a2c.run, Config(actors=2, updates=20), Parts(), None, visit)
+    assert [count for count, _, _ in seen] == [2, 12, 22, 32]
+    assert sorted(seen) == seen
+
+
+def test_workers_that_ended_leave_their_seconds():
+    def short(index):
+        phase("work", nothing)
+
+    def program():
+        for _ in range(3):
+            with system("s", "learner") as s:
+                s.spawn("actor", 2, short)
+                done = s.channel("X", "actor", "learner", 1)
+                with pytest.raises(Exception, match="every actor"):
+                    done.get()
+
+    engine = engine_of("simulated")
+    engine.run(program)
+    assert engine.phases()["actor"]["work"] == pytest.approx(6 * 0.001)
