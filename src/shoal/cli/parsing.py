@@ -16,11 +16,12 @@ from shoal.errors import ConfigError
 from shoal.records.run_dir import RunDir
 
 Form = TypeVar("Form")
-RULE = "─" * 8
+RULE = re.compile("[─-]{8,}")
 CHOICES = re.compile(
     r"invalid choice (?P<value>'.*?') for argument '(?P<flag>.+?)'\. Expected one of \((?P<names>.*)\)"
 )
 UNREADABLE = re.compile(r"Error parsing (?P<flag>\S+): (?P<reason>.*)")
+GIVEN = re.compile(r"\[(.*?)\]|: ('.*')$")
 REQUIRED = re.compile(r"^(?:--[a-z-]+|[A-Z][A-Z_]+)\b")
 VALUELESS = re.compile(r"Missing value for argument '(?P<flag>.+?)'")
 
@@ -62,24 +63,35 @@ def explain_unknown(words: Sequence[str], flags: Sequence[str], prog: str) -> st
     return f"unknown field {flag}; {remedy}"
 
 
+def sections(printed: str) -> list[list[str]]:
+    """The lines of tyro's framed message between its rules, without frame and title.
+
+    Where standard output cannot show box characters the frame is of dashes and blanks, and the title has a rule.
+    """
+    found: list[list[str]] = [[]]
+    for line in (line.strip(" │") for line in printed.splitlines() if line[:1] not in ("╭", "╰")):
+        if RULE.fullmatch(line):
+            found.append([])
+        elif line:
+            found[-1].append(line)
+    return found if "╭" in printed else found[1:]
+
+
 def explain(printed: str) -> str:
     """tyro's framed message as one line, in our words where the case is a known one."""
-    inside = [line.strip("│ ") for line in printed.splitlines() if "╭" not in line and "╰" not in line]
-    rules = [number for number, line in enumerate(inside) if RULE in line] or [len(inside)]
-    message = one_line(" ".join(inside[: rules[0]]))
+    first, *others = sections(printed) or [[]]
+    message = one_line(" ".join(first))
     if found := CHOICES.search(message):
         names = re.findall(r"'(.*?)'", found["names"])
         near = nearest(found["value"].strip("'"), names)
         remedy = f"nearest: {', '.join(near)}" if near else f"use one of {', '.join(names)}"
         return f"{found['flag']} {found['value']} is not known; {remedy}"
     if found := UNREADABLE.search(message):
-        wanted = next((line for line in inside[rules[0] + 1 :] if line.startswith(found["flag"])), found["flag"])
-        given = re.search(r"\[(.*?)\]|: ('.*')$", found["reason"].split("Got errors")[0])
-        value = next((group for group in given.groups() if group), "") if given else ""
-        return f"cannot read {value or found['reason']}; it should be {wanted}"
+        wanted = next((line for line in others[0] if line.startswith(found["flag"])), found["flag"])
+        given = GIVEN.search(found["reason"].partition("Got errors")[0])
+        return f"cannot read {given[1] or given[2] if given else found['reason']}; it should be {wanted}"
     if message.startswith("Missing from"):
-        names = [found[0] for line in inside[: rules[0]] if (found := REQUIRED.match(line))]
-        return f"missing {' and '.join(names)}"
+        return f"missing {' and '.join(found[0] for line in first if (found := REQUIRED.match(line)))}"
     if found := VALUELESS.search(message):
         return f"{found['flag']} needs a value"
     return message

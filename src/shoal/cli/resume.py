@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from shoal.cli.parsing import open_run, parse_command
+from shoal.cli.train import say_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,4 +27,4 @@ def run(argv: Sequence[str]) -> int:
 
     from shoal import training
 
-    return training.resume(form.run_dir).exit_code
+    return say_where(training.resume(form.run_dir))

@@ -74,6 +74,17 @@ def run(argv: Sequence[str]) -> int:
         stop_minutes=options.stop_minutes,
         command=["shoal", "train", *argv],
     )
+    return say_where(result)
+
+
+def say_where(result: Any) -> int:
+    """Print why training ended early, if it did, and where everything is; the run's exit code."""
+    if result.stop_reason:
+        print(f"stopped:    {result.stop_reason}")
+    print(f"run folder: {result.run_dir}")
+    print(f"report:     {result.run_dir / 'report.html'}")
+    if result.exit_code:
+        print(f"continue:   shoal resume {shlex.quote(str(result.run_dir))}")
     return result.exit_code
 
 
