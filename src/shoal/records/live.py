@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run as it happens: a live view in a terminal, plain lines anywhere else."""
 
+import math
 import os
 import sys
 from types import TracebackType
@@ -135,7 +136,9 @@ def plain_line(row: dict[str, Any], total_env_steps: int) -> str:
     if row.get("queue_fill_frac") is not None:
         parts.append(f"queue {readable.percent(row['queue_fill_frac'])}")
     if row.get("wall_s") is not None:
-        parts.append(f"{readable.duration(row['wall_s'])} gone, {readable.duration(eta_s(row, total_env_steps))} to go")
+        parts.append(f"{readable.duration(row['wall_s'])} gone")
+    if steps < total_env_steps and (eta := eta_s(row, total_env_steps)) is not None:
+        parts.append(f"{_rough(eta)} to go")
     return " | ".join(parts)
 
 
@@ -143,6 +146,10 @@ def eta_s(row: dict[str, Any], total_env_steps: int) -> float | None:
     """Seconds to go at the current speed; None before a speed is known."""
     speed = row.get("env_steps_per_s")
     return max(total_env_steps - row.get("env_steps", 0), 0) / speed if speed else None
+
+
+def _rough(seconds: float) -> str:
+    return readable.duration(math.ceil(seconds)).replace(".0 s", " s")
 
 
 def _by_role(row: dict[str, Any]) -> Seconds:
@@ -167,7 +174,7 @@ def _progress(row: dict[str, Any], total: int, width: int) -> Any:
     share = min(steps / total, 1.0)
     figures = f" {readable.percent(share)}  {readable.count(steps)} of {readable.count(total)} steps"
     if (eta := eta_s(row, total)) is not None and share < 1:
-        figures += f"  {readable.duration(eta)} to go"
+        figures += f"  {_rough(eta)} to go"
     bar = max(width - len(figures), 8)
     filled = round(share * bar)
     return Text.assemble(("━" * filled, "bold cyan"), ("━" * (bar - filled), "bright_black"), figures)

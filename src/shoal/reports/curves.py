@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Line charts and time bars as inline SVG; the page's style sheet gives the colours."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,11 +45,12 @@ class _Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def line_chart(series: list[Series], x: Axis, y: Axis, from_zero: bool = False) -> str:
+def line_chart(series: list[Series], x: Axis, y: Axis, from_zero: bool = False, smooth: bool = False) -> str:
     """Draw the series over one pair of axes, the horizontal one from 0; the empty string where none has a point.
 
     Args:
       from_zero: begin the vertical axis at 0.
+      smooth: draw the values faintly and their moving mean over them.
 
     Check: every point lies inside the frame.
     """
@@ -62,7 +64,9 @@ def line_chart(series: list[Series], x: Axis, y: Axis, from_zero: bool = False) 
     across = _Scale(x_ticks[0], max(max(xs), x_ticks[0] + 1e-9), LEFT, WIDTH - RIGHT)
     up = _Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     x_ticks = [tick for tick in x_ticks if tick <= max(xs)]
-    parts = [*_frame(x_ticks, y_ticks, across, up, x, y), *(_line(s, across, up) for s in drawn)]
+    parts = [*_frame(x_ticks, y_ticks, across, up, x, y), *(_line(s, across, up, faint=smooth) for s in drawn)]
+    if smooth:
+        parts += [_line(Series(s.name, moving_mean(s.points), s.colour), across, up) for s in drawn]
     label = escape(f"{y.label} by {x.label}")
     return f'<svg class="chart" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
 
@@ -97,6 +101,20 @@ def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         ends = {min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])}
         kept += sorted(ends, key=lambda p: p[0])
     return [*kept, points[-1]]
+
+
+def moving_mean(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Mean of each point and its neighbours, a twentieth of the course on either side, fewer at the ends.
+
+    Check: a straight line stays as it is.
+    """
+    reach = len(points) // 20
+    sums = [0.0, *itertools.accumulate(y for _, y in points)]
+    smoothed = []
+    for i, (x, _) in enumerate(points):
+        near = min(reach, i, len(points) - 1 - i)
+        smoothed.append((x, (sums[i + near + 1] - sums[i - near]) / (2 * near + 1)))
+    return smoothed
 
 
 def time_bar(parts: Mapping[str, float], waits: Mapping[str, float], colours: Mapping[str, int]) -> str:
@@ -141,8 +159,8 @@ def _frame(x_ticks: list[float], y_ticks: list[float], across: _Scale, up: _Scal
     return parts
 
 
-def _line(series: Series, across: _Scale, up: _Scale) -> str:
-    kind = f"line series-{series.colour % NUM_COLOURS}"
+def _line(series: Series, across: _Scale, up: _Scale, faint: bool = False) -> str:
+    kind = f"line series-{series.colour % NUM_COLOURS}" + (" faint" if faint else "")
     title = f"<title>{escape(series.name)}</title>"
     at = [(across(x), up(y)) for x, y in series.points]
     if len(at) == 1:

@@ -84,6 +84,7 @@ svg text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--ink)
 .grid path.zero{stroke:var(--track);stroke-width:1.5}
 .line{fill:none;stroke:var(--hue);stroke-width:1.9;stroke-linejoin:round;stroke-linecap:round}
 .line.dot{fill:var(--hue)}
+.line.faint{opacity:.28;stroke-width:1.2}
 .role{fill:var(--raised);stroke:var(--rule);stroke-width:1.2}
 .flow .name{font-size:15px;font-weight:600}
 .flow .detail{font-size:11px;fill:var(--soft)}

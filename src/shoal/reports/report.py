@@ -3,6 +3,7 @@
 
 import json
 import shlex
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,29 @@ from shoal.reports.curves import NUM_COLOURS, Axis, Series, line_chart, time_bar
 from shoal.reports.flow_svg import LEGEND, flow_svg, kind_of
 from shoal.reports.page import card, folded, grid, legend, page, section, table, tiles
 from shoal.reports.race_table import cells, compare
-from shoal.reports.run_data import RunData, labels, lags, longest_wait, read_run, role_seconds
+from shoal.reports.run_data import RunData, labels, lags, longest_wait, read_run, role_seconds, speed_course
 
 STEPS, SECONDS = Axis("env_steps"), Axis("training time", readable.tick_s)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric's chart: title, vertical axis, and how it is drawn."""
+
+    metric: str
+    title: str
+    axis: Axis
+    from_zero: bool = True
+    smooth: bool = True
+
+
+_RETURN = Axis("mean of the last 100 episodes")
 _CURVES = (
-    ("env_steps_per_s", "Speed", Axis("env_steps per second"), True),
-    ("policy_lag_mean", "Policy lag", Axis("versions, mean"), True),
-    ("queue_fill_frac", "Queue fill", Axis("share of its slots", readable.percent), True),
-    ("episode_length_mean", "Episode length", Axis("agent steps, mean of the last 100"), True),
-    ("grad_norm", "Gradient norm", Axis("before clipping"), True),
-    ("step_norm", "Step norm", Axis("change of the params in an update"), True),
+    Curve("policy_lag_mean", "Policy lag", Axis("versions, mean")),
+    Curve("queue_fill_frac", "Queue fill", Axis("share of its slots", readable.percent)),
+    Curve("episode_length_mean", "Episode length", Axis("agent steps, mean of the last 100"), smooth=False),
+    Curve("grad_norm", "Gradient norm", Axis("before clipping")),
+    Curve("step_norm", "Step norm", Axis("change of the params in an update")),
 )
 
 
@@ -74,7 +88,7 @@ def _single_head(run: RunData) -> list[str]:
         (readable.number(run.final_return), "mean return, last 100 episodes"),
         (readable.count(run.env_steps), "env_steps"),
         (readable.duration(run.wall_s), "training time"),
-        (readable.count(run.env_steps_per_s), "env_steps per second, start-up included"),
+        (readable.count(run.env_steps_per_s), "env_steps per second, once started"),
     ]
     if mean is not None:
         headline.append((readable.number(mean), f"policy lag, at most {readable.number(largest)} versions"))
@@ -101,36 +115,34 @@ def _race_head(runs: list[RunData], names: list[str], title: str) -> list[str]:
 
 
 def _learning(runs: list[RunData], names: list[str]) -> list[str]:
-    axis = Axis("mean of the last 100 episodes")
-    charts = [
-        card(
-            _chart(runs, names, "episode_return_mean", "env_steps", STEPS, axis), "Return by env_steps", note=axis.label
-        ),
-        card(_chart(runs, names, "episode_return_mean", "wall_s", SECONDS, axis), "Return by seconds", note=axis.label),
-    ]
+    by_steps = Curve("episode_return_mean", "Return by env_steps", _RETURN, from_zero=False, smooth=False)
+    by_seconds = replace(by_steps, title="Return by seconds")
+    charts = [_chart(runs, names, by_steps), _chart(runs, names, by_seconds, "wall_s", SECONDS)]
     return charts if any(charts) else [card('<p class="quiet">No episode ended.</p>')]
 
 
 def _curves(runs: list[RunData], names: list[str]) -> list[str]:
-    cards = [
-        card(_chart(runs, names, metric, "env_steps", STEPS, axis, from_zero), title, note=axis.label)
-        for metric, title, axis, from_zero in _CURVES
+    speeds = [
+        Series(name, speed_course(run.rows), n % NUM_COLOURS)
+        for n, (run, name) in enumerate(zip(runs, names, strict=True))
     ]
+    speed = Axis("env_steps per second")
+    cards = [card(line_chart(speeds, STEPS, speed, from_zero=True), "Speed", note=speed.label)]
+    cards += [_chart(runs, names, curve) for curve in _CURVES]
     losses = dict.fromkeys(name for run in runs for row in run.rows for name in row if name.startswith("loss/"))
     for name in losses:
-        axis = Axis(name.removeprefix("loss/"))
-        cards.append(card(_chart(runs, names, name, "env_steps", STEPS, axis), f"Loss: {axis.label}"))
+        axis = Axis(name.removeprefix("loss/").replace("_", " "))
+        cards.append(_chart(runs, names, Curve(name, f"Loss: {axis.label}", axis, from_zero=False)))
     return cards
 
 
-def _chart(
-    runs: list[RunData], names: list[str], metric: str, by: str, x: Axis, y: Axis, from_zero: bool = False
-) -> str:
+def _chart(runs: list[RunData], names: list[str], curve: Curve, by: str = "env_steps", x: Axis = STEPS) -> str:
     series = []
     for number, (run, name) in enumerate(zip(runs, names, strict=True)):
-        known = (row for row in run.rows if _is_number(row.get(metric)) and _is_number(row.get(by)))
-        series.append(Series(name, [(row[by], row[metric]) for row in known], number % NUM_COLOURS))
-    return line_chart(series, x, y, from_zero)
+        known = (row for row in run.rows if _is_number(row.get(curve.metric)) and _is_number(row.get(by)))
+        series.append(Series(name, [(row[by], row[curve.metric]) for row in known], number % NUM_COLOURS))
+    note = "" if curve.title.endswith(curve.axis.label) else curve.axis.label
+    return card(line_chart(series, x, curve.axis, curve.from_zero, curve.smooth), curve.title, note=note)
 
 
 def _flows(runs: list[RunData], names: list[str]) -> list[str]:
@@ -181,18 +193,14 @@ def _times(runs: list[RunData], names: list[str]) -> list[str]:
 
 
 def _settings(runs: list[RunData], names: list[str]) -> list[str]:
-    commands = [
-        (name, shlex.join(str(part) for part in run.facts.get("command") or []))
-        for name, run in zip(names, runs, strict=True)
-    ]
-    shown = "".join(f"<h3>{escape(name)}</h3><pre>{escape(text)}</pre>" for name, text in commands if text)
+    commands = [shlex.join(str(part) for part in run.facts.get("command") or []) for run in runs]
+    if len(runs) > 1:
+        shown = table(("run", "command"), zip(names, commands, strict=True))
+    else:
+        shown = f"<pre>{escape(commands[0])}</pre>" if commands[0] else ""
     config = _compared([_flat(run.facts["config"]) for run in runs], names, "setting")
     machine = _compared([_machine(run) for run in runs], names, "machine and versions")
-    return [
-        card(shown if len(runs) > 1 else f"<pre>{escape(commands[0][1])}</pre>", "Command"),
-        card(config, wide=True),
-        card(machine, wide=True),
-    ]
+    return [card(shown, "Command"), card(config, wide=True), card(machine, wide=True)]
 
 
 def _compared(columns: list[dict[str, str]], names: list[str], head: str) -> str:

@@ -49,8 +49,11 @@ class RunData:
 
     @property
     def env_steps_per_s(self) -> float | None:
-        """Over the whole run, start-up and compilation included."""
-        return self.env_steps / self.wall_s if self.wall_s > 0 else None
+        """From the first row to the last: start-up and compilation come before the first."""
+        timed = [row for row in self.rows if row.get("wall_s") is not None and row.get("env_steps") is not None]
+        if len(timed) < 2 or timed[-1]["wall_s"] <= timed[0]["wall_s"]:
+            return self.env_steps / self.wall_s if self.wall_s > 0 else None
+        return (timed[-1]["env_steps"] - timed[0]["env_steps"]) / (timed[-1]["wall_s"] - timed[0]["wall_s"])
 
     def first_reaching(self, threshold: float) -> Row | None:
         """The first row whose mean return is at least the threshold."""
@@ -104,6 +107,23 @@ def labels(runs: list[RunData]) -> list[str]:
 def last(rows: list[Row], name: str) -> Any:
     """The newest value of a metric; None where no row has it."""
     return next((row[name] for row in reversed(rows) if row.get(name) is not None), None)
+
+
+def speed_course(rows: list[Row]) -> list[tuple[float, float]]:
+    """(env_steps, env_steps per second) along a run, each over about a twentieth of its rows on either side.
+
+    Rows a few milliseconds apart have wild speeds of their own, and a mean of speeds is not the speed.
+
+    Check: rows at an even pace all give that pace.
+    """
+    timed = [(row["env_steps"], row["wall_s"]) for row in rows if "env_steps" in row and "wall_s" in row]
+    reach = max(len(timed) // 20, 1)
+    course = []
+    for i, (steps, _) in enumerate(timed):
+        first, final = timed[max(i - reach, 0)], timed[min(i + reach, len(timed) - 1)]
+        if final[1] > first[1]:
+            course.append((steps, (final[0] - first[0]) / (final[1] - first[1])))
+    return course
 
 
 def common_threshold(runs: list[RunData]) -> float | None:
