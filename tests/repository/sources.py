@@ -17,7 +17,7 @@ def module_name(path: Path) -> str:
 
 
 def written_files() -> list[Path]:
-    """Every text file that git tracks or would track."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    """Every text file that git tracks."""
+    command = ["git", "ls-files"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return [ROOT / name for name in listed if Path(name).suffix in TEXT_ENDINGS and (ROOT / name).is_file()]
