@@ -38,7 +38,7 @@ def make_actor_critic(spec: EnvSpec, network: Callable[..., Any], objective: Obj
     Check: acting in NumPy and in JAX give the same actions, and log_prob equals the learner's at equal params.
     """
     model = build(network, spec, seed=0)
-    arrays, static = eqx.partition(model, eqx.is_array)
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)  # whole numbers are constants, not params
     _, unravel = ravel_pytree(arrays)
 
     def policy_and_value(params: Array, obs: Array) -> tuple[Categorical | DiagGaussian, Array]:
@@ -47,7 +47,7 @@ def make_actor_critic(spec: EnvSpec, network: Callable[..., Any], objective: Obj
         return _distribution(head, model.log_std), value
 
     def init(seed: int) -> np.ndarray:
-        fresh = eqx.filter(build(network, spec, seed), eqx.is_array)
+        fresh = eqx.filter(build(network, spec, seed), eqx.is_inexact_array)
         return np.array(ravel_pytree(fresh)[0])
 
     bind, act, log_prob = _acting(model, spec, policy_and_value)
@@ -63,7 +63,7 @@ def make_actor_critic(spec: EnvSpec, network: Callable[..., Any], objective: Obj
         loss=lambda params, batch: objective.loss(policy_and_value, params, batch),
         noise="gumbel" if discrete else "normal",
         noise_size=head_size(spec),
-        has_convolution=any(np.ndim(leaf) >= 4 for leaf in jax.tree.leaves(arrays)),
+        sees_frames=len(spec.obs.shape) == 3,
     )
 
 
@@ -95,7 +95,7 @@ def _distribution(head: Array, log_std: Array | None) -> Categorical | DiagGauss
 
 def _acting(model: ActorCritic, spec: EnvSpec, policy_and_value: Callable) -> tuple[Callable, Callable, Callable]:
     """bind, act and log_prob: on the host for plain towers, compiled for any other network."""
-    on_host = isinstance(model.network, Mlp)
+    on_host = type(model.network) is Mlp  # a subclass may compute something else
     log_std_at = _place(model, lambda m: m.log_std) if model.log_std is not None else None
     tower = _tower_places(model) if on_host else None
 
@@ -125,7 +125,7 @@ def _acting(model: ActorCritic, spec: EnvSpec, policy_and_value: Callable) -> tu
 
 def _place(model: ActorCritic, where: Callable) -> slice:
     """The slice of flat params that holds one array of the model."""
-    arrays = eqx.filter(model, eqx.is_array)
+    arrays = eqx.filter(model, eqx.is_inexact_array)
     marked = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), arrays)
     marked = eqx.tree_at(where, marked, np.ones(where(arrays).shape, np.float32))
     ones = np.flatnonzero(np.asarray(ravel_pytree(marked)[0]))

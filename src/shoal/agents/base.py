@@ -34,5 +34,5 @@ class Agent(NamedTuple):
     """the distribution of the noise that `act` expects"""
     noise_size: int
     """noise numbers per environment and step"""
-    has_convolution: bool
-    """convolutions run slowly inside a scan on the CPU: learners then loop outside the compiled update"""
+    sees_frames: bool
+    """networks over frames run slower inside a scan on the CPU: learners then loop outside the compiled update"""

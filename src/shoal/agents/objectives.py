@@ -31,7 +31,7 @@ class Samples(NamedTuple):
     obs: Array
     """[N, ...]"""
     action: Array
-    """[N, ...]"""
+    """[N] or [N, D]"""
     log_prob: Array
     """[N] of the action when it was taken"""
     advantage: Array
@@ -62,6 +62,18 @@ def flat(x: Array) -> Array:
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
+def counted_actions(action: Array, valid: Array) -> Array:
+    """Actions [T, B, ...] as [T * B], or [T * B, D] for Box actions, 0 where not valid.
+
+    Reset rows are cleared before any arithmetic: a log-probability that is not finite would spoil the gradient of the
+    whole batch even at weight 0.
+    """
+    rows = flat(action)
+    if jnp.issubdtype(rows.dtype, jnp.integer):
+        return jnp.where(flat(valid), rows, 0)
+    return jnp.where(flat(valid)[:, None], rows.reshape(len(rows), -1), 0.0)
+
+
 def actor_critic(config: Any) -> Objective:
     """Advantage actor-critic on GAE (Mnih et al. 2016, section 4; Schulman et al. 2016, equation 16).
 
@@ -79,7 +91,8 @@ def actor_critic(config: Any) -> Objective:
         advantage = flat(estimate.advantage)
         if config.normalise_advantage:
             advantage = pg.normalise(advantage, weight)
-        policy = pg.policy_gradient_loss(distribution.log_prob(flat(batch.action)), advantage, weight)
+        log_prob = distribution.log_prob(counted_actions(batch.action, batch.valid))
+        policy = pg.policy_gradient_loss(log_prob, advantage, weight)
         return _total(config, policy, flat(value[:-1]), flat(estimate.target), distribution, weight, {})
 
     return Objective(lambda _, __, trajectory: trajectory, loss)
@@ -98,8 +111,9 @@ def surrogate(config: Any) -> Objective:
             reward, value, batch.terminated, batch.truncated, batch.valid,
             discount=config.discount, trace_decay=config.trace_decay,
         )  # fmt: skip
-        rows = (batch.obs[:-1], batch.action, batch.log_prob, estimate.advantage, estimate.target, batch.valid)
-        return Samples(*(flat(x) for x in rows))
+        action = counted_actions(batch.action, batch.valid)
+        rows = (batch.log_prob, estimate.advantage, estimate.target, batch.valid)
+        return Samples(flat(batch.obs[:-1]), action, *(flat(x) for x in rows))
 
     def loss(policy_and_value: PolicyAndValue, params: Array, batch: Samples):
         distribution, value = policy_and_value(params, batch.obs)
@@ -125,7 +139,7 @@ def off_policy_actor_critic(config: Any) -> Objective:
 
     def loss(policy_and_value: PolicyAndValue, params: Array, batch: Trajectory):
         distribution, value = all_rows(policy_and_value, params, batch.obs)
-        log_prob = distribution.log_prob(flat(batch.action))
+        log_prob = distribution.log_prob(counted_actions(batch.action, batch.valid))
         log_ratio = jax.lax.stop_gradient(log_prob.reshape(batch.log_prob.shape)) - batch.log_prob
         used = log_ratio if config.correction == "vtrace" else jnp.zeros_like(log_ratio)
         reward = learning_reward(batch.reward, config.reward_scale, config.reward_clip)

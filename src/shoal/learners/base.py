@@ -42,9 +42,12 @@ def join(batch: list[Trajectory]) -> Trajectory:
     """
     if len(batch) == 1:
         return batch[0]
+    from jax import tree  # not above: twins of learners need no JAX
+
     fields = {name: [getattr(item, name) for item in batch] for name in Trajectory._fields if name != "memory"}
     joined = {k: np.concatenate(v, axis=0 if k == "version" else 1) for k, v in fields.items()}
-    return Trajectory(**joined, memory=batch[0].memory)
+    memory = tree.map(lambda *parts: np.concatenate(parts), *(item.memory for item in batch))
+    return Trajectory(**joined, memory=memory)
 
 
 def env_steps_in(batch: list[Trajectory]) -> int:

@@ -23,8 +23,8 @@ def make_minibatch(
     epochs * minibatches gradient steps on shuffled parts of it.
 
     The order of rows is drawn on the host: a permutation there costs microseconds, where sorting inside the compiled
-    update costs more than the gradient. Networks without convolutions run all steps in one compiled call; convolutions
-    are about ten times slower inside a scan on the CPU, so networks with them make one call per minibatch.
+    update costs more than the gradient. Small networks run all steps in one compiled call; networks over frames are
+    slower inside a scan on the CPU (library convolutions ten times), so they make one call per minibatch.
 
     Check: both forms give the same params.
     """
@@ -35,7 +35,7 @@ def make_minibatch(
         params, moments, norms = optimiser.step(params, moments, grad, learning_rate)
         return (params, moments), {"loss/total": loss, **metrics, **norms}
 
-    run_steps = (looped if agent.has_convolution else fused)(agent, minibatch_step)
+    run_steps = (looped if agent.sees_frames else fused)(agent, minibatch_step)
 
     def init(seed: int) -> LearnerState:
         params = jnp.asarray(agent.init(seed))

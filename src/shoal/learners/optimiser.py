@@ -49,7 +49,9 @@ def make_optimiser(name: str, *, epsilon: float, decay: float, max_grad_norm: fl
 def refuse_non_finite(metrics: dict[str, float], updates: int) -> dict[str, float]:
     """The metrics without `finite`. Raises NonFiniteError naming the update and what overflowed."""
     if metrics.pop("finite") < 1.0:
-        bad = [k for k, v in metrics.items() if not abs(v) < float("inf")] or ["grad_norm"]
+        # explained variance is NaN wherever targets do not vary: that is no fault
+        looked_at = {k: v for k, v in metrics.items() if k != "loss/explained_variance"}
+        bad = [k for k, v in looked_at.items() if not abs(v) < float("inf")] or ["a step"]
         raise NonFiniteError(
             f"update {updates}: {', '.join(bad)} is not a finite number; params were kept as they were; lower "
             "learning_rate or max_grad_norm, or check the environment's rewards and observations"

@@ -4,7 +4,6 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from shoal.networks.initialise import head_size, orthogonal_linear
 from shoal.types import EnvSpec
@@ -18,7 +17,10 @@ class NatureCnn(eqx.Module):
 
     Takes frames [stack, height, width] in uint8, scaled to [0, 1] inside, so that frames travel as bytes.
 
-    Check: the head of a batch equals the heads of its rows one by one.
+    Convolutions are written as matrix products over patches: on a CPU their gradient is about twice as fast as that
+    of the library's convolution.
+
+    Check: the head of a batch equals the heads of its rows one by one, and `convolve` equals the library's convolution.
     """
 
     filters: tuple[jax.Array, ...]
@@ -32,9 +34,8 @@ class NatureCnn(eqx.Module):
         channels, height, width = spec.obs.shape
         filters = []
         for (count, kernel, stride), layer_key in zip(LAYERS, keys, strict=False):
-            shape = (kernel, kernel, channels, count)
-            initial = jax.nn.initializers.orthogonal(2**0.5)(layer_key, (kernel * kernel * channels, count))
-            filters.append(initial.reshape(shape))
+            initial = jax.nn.initializers.orthogonal(2**0.5)
+            filters.append(initial(layer_key, (kernel * kernel * channels, count)))
             channels, height, width = count, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.filters = tuple(filters)
         self.biases = tuple(jnp.zeros(count) for count, _, _ in LAYERS)
@@ -44,11 +45,27 @@ class NatureCnn(eqx.Module):
 
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Head [K] and value [] of one stack of frames [stack, height, width]."""
-        x = jnp.moveaxis(obs, 0, -1)[None].astype(jnp.float32) / 255
-        for weight, bias, (_, _, stride) in zip(self.filters, self.biases, LAYERS, strict=True):
-            x = lax.conv_general_dilated(
-                x, weight, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = jax.nn.relu(x + bias)
+        x = jnp.moveaxis(obs, 0, -1).astype(jnp.float32) / 255
+        for weight, bias, (_, kernel, stride) in zip(self.filters, self.biases, LAYERS, strict=True):
+            x = jax.nn.relu(convolve(x, weight, kernel, stride) + bias)
         x = jax.nn.relu(self.hidden(jnp.ravel(x)))
         return self.policy(x), self.value(x)[0]
+
+
+def convolve(x: jax.Array, weight: jax.Array, kernel: int, stride: int) -> jax.Array:
+    """Convolution without padding of an image [H, W, C] with `weight` [kernel * kernel * C, F], as one matrix product.
+
+    Blocks of stride x stride pixels become channels first, so that a patch is a few whole blocks. The rows of `weight`
+    run over blocks (down, across), then pixels within a block (down, across), then channels. `kernel` must be a
+    multiple of `stride`.
+
+    Check: equals `lax.conv_general_dilated` with the weights in its order.
+    """
+    height, width, channels = x.shape
+    rows, columns = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    down, across = rows - 1 + kernel // stride, columns - 1 + kernel // stride
+    x = x[: down * stride, : across * stride].reshape(down, stride, across, stride, channels)
+    x = x.transpose(0, 2, 1, 3, 4).reshape(down, across, stride * stride * channels)
+    blocks = kernel // stride
+    shifts = [(i, j) for i in range(blocks) for j in range(blocks)]
+    return jnp.concatenate([x[i : i + rows, j : j + columns] for i, j in shifts], -1) @ weight

@@ -35,7 +35,9 @@ def resolve(network: str | NetworkClass, spec: EnvSpec) -> NetworkClass:
     if network == "nature_cnn":
         return _nature_cnn(spec)
     nearest = difflib.get_close_matches(network, NAMES, n=1) or NAMES
-    raise ConfigError(f"network {network!r} is unknown; use {' or '.join(nearest)}, or your own as package.module:Class")
+    raise ConfigError(
+        f"network {network!r} is unknown; use {' or '.join(nearest)}, or your own as package.module:Class"
+    )
 
 
 def _nature_cnn(spec: EnvSpec) -> NetworkClass:
@@ -55,7 +57,8 @@ def _import(path: str) -> NetworkClass:
         sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as fault:
+    except Exception as fault:  # whatever a user's module does when it is imported
+        reason = " ".join(f"{type(fault).__name__}: {fault}".split())
         raise ConfigError(
-            f"network {path!r} cannot be imported ({fault}); give package.module:Class, seen from here"
+            f"network {path!r} cannot be imported ({reason}); give package.module:Class, seen from here"
         ) from fault

@@ -77,7 +77,7 @@ def twin_agent(spec: EnvSpec, params_size: int) -> Agent:
         loss=lambda params, batch: (0.0, {}),
         noise="normal" if is_box else "gumbel",
         noise_size=head_size,
-        has_convolution=False,
+        sees_frames=False,
     )
 
 

@@ -164,9 +164,11 @@ def _start(run: RunDir, module: Any, config: Any, factory: Any, settings: dict, 
 
     from shoal.reports.report import write_report
     from shoal.training.devices import devices
+    from shoal.training.process import keep_freed_memory
     from shoal.training.recorder import Recorder, StopWhen
     from shoal.training.session import Session
 
+    keep_freed_memory()
     session = Session(run, module, config, factory, settings)
     run.write_hardware(devices())
     title = f"{session.architecture} · {factory.name} · seed {config.seed}"
