@@ -30,6 +30,7 @@ commands:
 {commands}
 
 `shoal COMMAND --help` lists what a command takes. To begin: shoal train ppo --env CartPole-v1
+Every fault is one line and an exit code; SHOAL_DEBUG=1 shows the traceback as well.
 """
 
 
