@@ -47,25 +47,27 @@ class Sleepy(Parts):
 
 @pytest.mark.slow
 def test_threads_show_the_same_picture():
-    """Loose bounds, since the machine may be busy: A2C loses most of its pace, IMPALA keeps most of it."""
+    """What A2C keeps of its pace, a fifth, is far less than what IMPALA keeps, four fifths; the machine may be busy."""
 
     def rate(toy, config, slow):
+        ends = []
         engine = engine_of("threads", slow=slow)
-        engine.run(toy.run, config, Sleepy())
-        return config.updates / engine.now()
+        engine.run(toy.run, config, Sleepy(), None, lambda update, p: ends.append(now()) or p)
+        return config.updates / ends[-1]
 
     slow = {"actor/0": 5.0}
-    a2c_config, impala_config = Config(actors=4, updates=30), Config(actors=4, updates=120, batch=1, slots=8)
-    assert rate(a2c, a2c_config, slow) / rate(a2c, a2c_config, None) < 0.5
-    assert rate(impala, impala_config, slow) / rate(impala, impala_config, None) > 0.5
+    a2c_config, impala_config = Config(actors=4, updates=30), Config(actors=4, updates=200, batch=1, slots=8)
+    a2c_keeps = rate(a2c, a2c_config, slow) / rate(a2c, a2c_config, None)
+    impala_keeps = rate(impala, impala_config, slow) / rate(impala, impala_config, None)
+    assert a2c_keeps < 0.7 * impala_keeps
 
 
 @pytest.mark.parametrize("kind", ["threads", "threads-fixed"])
 def test_phases_of_different_workers_overlap_in_real_time(kind):
-    """Four phases of 50 ms at once take far less than one after the other."""
+    """Four phases of 100 ms at once take far less than one after the other."""
 
     def sleeper(index, channel):
-        channel.put(phase("sleep", time.sleep, 0.05))
+        channel.put(phase("sleep", time.sleep, 0.1))
 
     def program():
         with system("s", "learner") as s:
@@ -75,8 +77,8 @@ def test_phases_of_different_workers_overlap_in_real_time(kind):
 
     engine = engine_of(kind)
     engine.run(program)
-    assert engine.phases()["actor"]["sleep"] >= 0.2
-    assert engine.now() < 0.18
+    assert engine.phases()["actor"]["sleep"] >= 0.4
+    assert engine.now() < 0.35
 
 
 def test_simulated_time_is_the_critical_path():
@@ -212,9 +214,9 @@ def test_workers_that_ended_leave_their_seconds():
         for _ in range(3):
             with system("s", "learner") as s:
                 s.spawn("actor", 2, short)
-                done = s.channel("X", "actor", "learner", 1)
+                ended = s.channel("X", "actor", "learner", 1)
                 with pytest.raises(Exception, match="every actor"):
-                    done.get()
+                    ended.get()
 
     engine = engine_of("simulated")
     engine.run(program)
