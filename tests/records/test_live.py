@@ -52,7 +52,7 @@ def test_plain_line_holds_the_main_figures() -> None:
         "steps/s",
         "lag 1.25 max 4",
         "queue 62%",
-        "12.0 s to go",
+        "12 s to go",
     ):
         assert part in line
     assert eta_s(ROW, 100_000) == pytest.approx(12.0)
