@@ -67,6 +67,11 @@ class Discrete:
 
     n: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one action: a single number."""
+        return ()
+
     def to_env(self, action: np.ndarray) -> np.ndarray:
         """The action itself."""
         return action

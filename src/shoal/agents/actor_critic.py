@@ -95,9 +95,9 @@ def _distribution(head: Array, log_std: Array | None) -> Categorical | DiagGauss
 
 def _acting(model: ActorCritic, spec: EnvSpec, policy_and_value: Callable) -> tuple[Callable, Callable, Callable]:
     """bind, act and log_prob: on the host for plain towers, compiled for any other network."""
-    on_host = type(model.network) is Mlp  # a subclass may compute something else
+    # a subclass of Mlp may compute something else
+    tower = _tower_places(model) if type(model.network) is Mlp else None
     log_std_at = _place(model, lambda m: m.log_std) if model.log_std is not None else None
-    tower = _tower_places(model) if on_host else None
 
     @jax.jit
     def compiled_head(params, obs):
@@ -106,11 +106,11 @@ def _acting(model: ActorCritic, spec: EnvSpec, policy_and_value: Callable) -> tu
 
     def bind(params):
         log_std = None if log_std_at is None else params[log_std_at]
-        return (host_policy.bind_tower(tower, params) if on_host else jnp.asarray(params)), log_std
+        return (jnp.asarray(params) if tower is None else host_policy.bind_tower(tower, params)), log_std
 
     def act(bound, obs, memory, noise):
         weights, log_std = bound
-        head = host_policy.run_tower(weights, obs) if on_host else np.asarray(compiled_head(weights, obs))
+        head = np.asarray(compiled_head(weights, obs)) if tower is None else host_policy.run_tower(weights, obs)
         if log_std is None:
             return host_math.sample_categorical(head, noise), head, memory
         return host_math.sample_gaussian(head, log_std, noise).reshape(-1, *spec.action.shape), head, memory
@@ -138,6 +138,6 @@ def _tower_places(model: ActorCritic) -> host_policy.Tower:
         weight = _place(model, lambda m, i=index: m.network.policy[i].weight)
         bias = _place(model, lambda m, i=index: m.network.policy[i].bias)
         if bias.start != weight.stop:
-            raise AssertionError("a layer's bias no longer follows its weight in the flat params; mend host_policy.Tower")
+            raise AssertionError("a layer's bias no longer follows its weight in the flat params: mend host_policy")
         layers.append((weight.start, layer.in_features, layer.out_features))
     return host_policy.Tower(tuple(layers))

@@ -39,9 +39,10 @@ def make_optimiser(name: str, *, epsilon: float, decay: float, max_grad_norm: fl
         direction, new_moments = rule.update(clipped, moments, params)
         change = -learning_rate * direction
         finite = jnp.isfinite(norm) & jnp.isfinite(jnp.sum(change))
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params + change, new_moments), (params, moments))
-        metrics = {"grad_norm": norm, "step_norm": jnp.sqrt(jnp.sum(change * change)), "finite": finite.astype(jnp.float32)}
-        return *kept, metrics
+        stepped, before = (params + change, new_moments), (params, moments)
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, before)
+        step_norm = jnp.sqrt(jnp.sum(change * change))
+        return *kept, {"grad_norm": norm, "step_norm": step_norm, "finite": finite.astype(jnp.float32)}
 
     return Optimiser(rule.init, step)
 

@@ -33,8 +33,8 @@ def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule) -> Learn
         params, moments, metrics = gradient_step(state.params, state.optimiser, learnable(join(batch)), rate)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         metrics = refuse_non_finite(metrics, state.updates) | {"learning_rate": float(rate), "sample_reuse": 1.0}
-        after = LearnerState(params, moments, state.updates + 1, state.env_steps + env_steps_in(batch), state.version + 1)
-        return after, metrics
+        env_steps = state.env_steps + env_steps_in(batch)
+        return LearnerState(params, moments, state.updates + 1, env_steps, state.version + 1), metrics
 
     return Learner(init, update, acting)
 

@@ -59,8 +59,8 @@ class TwinEnv:
 def twin_agent(spec: EnvSpec, params_size: int) -> Agent:
     """An agent that always takes action 0."""
     is_box = isinstance(spec.action, Box)
-    head_size = int(np.prod(spec.action.shape)) if is_box else spec.action.n
-    shape = spec.action.shape if is_box else ()
+    head_size = int(np.prod(spec.action.shape)) if isinstance(spec.action, Box) else spec.action.n
+    shape = spec.action.shape
 
     def act(bound, obs, memory, noise):
         action = np.zeros((len(obs), *shape), np.float32 if is_box else np.int64)

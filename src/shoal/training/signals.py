@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -19,7 +20,7 @@ class SignalWatch:
     def __init__(self, ask_to_stop: Callable[[str], None], restore_terminal: Callable[[], None]):
         self._ask, self._restore = ask_to_stop, restore_terminal
         self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     @property
     def exit_code(self) -> int:
