@@ -92,9 +92,9 @@ def test_live_view_shows_roles_and_their_time(monkeypatch: pytest.MonkeyPatch) -
         assert part in text
 
 
-def test_without_roles_the_rows_own_times_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_roles_all_workers_share_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "\n".join(drawn(100, ROW, monkeypatch)[0])
-    assert "env_step 75%" in text and "wait get TRAJ 100%" in text
+    assert "workers" in text and "env_step 50%" in text and "wait learner get TRAJ 33%" in text
 
 
 def test_a_row_with_nothing_in_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

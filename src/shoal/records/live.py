@@ -61,7 +61,9 @@ class Console:
             if self._is_due(row):
                 self._print(plain_line(row, self.total))
             return
-        self._live.update(self._view(row, phases or _by_role(row), waits or _waits(row)), refresh=True)
+        if phases is None:
+            phases, waits = _of_row(row)
+        self._live.update(self._view(row, phases, waits or {}), refresh=True)
 
     def message(self, text: str) -> None:
         """A line that stays: above the live view, or among the plain lines."""
@@ -152,19 +154,11 @@ def _rough(seconds: float) -> str:
     return readable.duration(math.ceil(seconds)).replace(".0 s", " s")
 
 
-def _by_role(row: dict[str, Any]) -> Seconds:
-    found = {name.partition("/")[2]: s for name, s in row.items() if name.startswith("phase_s/") and s}
-    return {"phases": found} if found else {}
-
-
-def _waits(row: dict[str, Any]) -> Seconds:
-    waits: Seconds = {}
-    for name, seconds in row.items():
-        kind, _, rest = name.partition("/")
-        role, _, wire = rest.partition("/")
-        if kind == "wait_s" and seconds:
-            waits.setdefault(role, {})[wire] = seconds
-    return waits
+def _of_row(row: dict[str, Any]) -> tuple[Seconds, Seconds]:
+    """Phases and waits as the row has them. Its phases know no roles, so all workers share one bar."""
+    phases = {name.partition("/")[2]: s for name, s in row.items() if name.startswith("phase_s/") and s}
+    waits = {name.partition("/")[2].replace("/", " "): s for name, s in row.items() if name.startswith("wait_s/") and s}
+    return {"workers": phases}, {"workers": waits}
 
 
 def _progress(row: dict[str, Any], total: int, width: int) -> Any:
