@@ -55,7 +55,7 @@ class Config(ActorCriticConfig):
         require(self, ("forced_lag", "max_lag"), lambda x: x >= 0, "must be 0 or more")
         if self.max_lag < self.forced_lag:
             raise ConfigError(
-                f"max_lag={self.max_lag} would drop everything that forced_lag={self.forced_lag} delays; raise --max-lag"
+                f"max_lag={self.max_lag} would drop all that forced_lag={self.forced_lag} delays; raise --max-lag"
             )
 
 
