@@ -45,6 +45,23 @@ def consume_for_ever(count, fn, *args, **policy):
             channel.get()
 
 
+@pytest.mark.parametrize("kind", ["inline", "simulated"])
+def test_thousands_of_workers_are_no_deeper_than_one(kind):
+    """A greenlet inherits its starter's stack depth: workers that start one another must not reach Python's limit."""
+
+    def worker(index, channel):
+        channel.put(phase("work", lambda: index))
+        produce(index, channel)
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 2)
+            s.spawn("actor", 1500, worker, channel)
+            return len(set(channel.get(1500)))
+
+    assert engine_of(kind).run(program) == 1500
+
+
 def produce_once(index, channel):
     channel.put(index)
 

@@ -48,6 +48,8 @@ class ScheduledKernel(Kernel):
         self._heap: list[tuple[float, int, Worker, int]] = []
         self._sequence = 0
         self._hub: Any = None
+        self._newborn: Any = None
+        self._unwinding = False
 
     def clock(self) -> float:
         return self.virtual_now if self.virtual_clock else perf_counter()
@@ -66,21 +68,24 @@ class ScheduledKernel(Kernel):
                 outcome.append((False, error))
 
         self.start(root, main)
-        unwinding = False
         while not outcome:
-            target = self._next()
-            if target is self._hub:
-                if unwinding:
-                    raise RuntimeError(f"{describe_waits(self.asleep)}, not even to unwind")
-                unwinding = True
-                with self.lock:
-                    self._end_deadlock()
-            else:
+            target = self._next() if self._newborn is None else self._newborn
+            if target is not self._hub:
+                self._newborn = None
                 target.switch()
+            elif self._newborn is None:
+                self._unwind()
         returned, value = outcome[0]
         if returned:
             return value
         raise value
+
+    def _unwind(self) -> None:
+        if self._unwinding:
+            raise RuntimeError(f"{describe_waits(self.asleep)}, not even to unwind")
+        self._unwinding = True
+        with self.lock:
+            self._end_deadlock()
 
     def start(self, worker: Worker, body: Callable[[], None]) -> None:
         worker.fiber = greenlet(body, parent=self._hub)
@@ -149,12 +154,19 @@ class ScheduledKernel(Kernel):
         heapq.heappush(self._heap, (due, self._sequence, worker, worker.turn))
 
     def _next(self) -> Any:
-        """Whose turn it is, and set the time; the hub when nobody can run."""
+        """Whose turn it is, and set the time; the hub when nobody can run.
+
+        A greenlet's first switch comes from the hub: it inherits the stack depth of where it is started, and workers
+        that started one another would pile up to Python's recursion limit.
+        """
         heap = self._heap
         while heap:
             due, _, worker, turn = heapq.heappop(heap)
             if turn == worker.turn and not worker.ended:
                 self.virtual_now = max(self.virtual_now, due)
+                if not worker.fiber:
+                    self._newborn = worker.fiber
+                    return self._hub
                 return worker.fiber
         return self._hub
 
