@@ -45,7 +45,6 @@ class Sleepy(Parts):
         return super().unroll(params, index, count)
 
 
-@pytest.mark.slow
 def test_threads_show_the_same_picture():
     """What A2C keeps of its pace, a fifth, is far less than what IMPALA keeps, four fifths; the machine may be busy."""
 
