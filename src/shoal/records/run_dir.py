@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -62,8 +64,22 @@ class RunDir:
           ConfigError: the folder holds something already, or cannot be written.
         """
         chosen = Path(path) if path is not None else _unused(Path("runs") / default_name(architecture, env, seed))
+        cls.refuse_used(chosen)
         try:
             chosen.mkdir(parents=True, exist_ok=True)
+            (chosen / "checkpoints").mkdir()
+            (chosen / "log.txt").touch()
+        except OSError as fault:
+            raise _unusable(chosen, fault) from None
+        return cls(chosen)
+
+    @classmethod
+    def refuse_used(cls, path: Path | str | None) -> None:
+        """Raises what `create` would raise for a folder that holds something, without making it."""
+        if path is None or not os.path.lexists(path):
+            return
+        chosen = Path(path)
+        try:
             entries = {entry.name for entry in chosen.iterdir()}
         except OSError as fault:
             raise _unusable(chosen, fault) from None
@@ -71,12 +87,6 @@ class RunDir:
             raise ConfigError(f"{chosen} already holds a run; continue it with `shoal resume {chosen}` or name another")
         if entries:
             raise ConfigError(f"{chosen} is not empty and holds no run; name an empty or new folder with --run-dir")
-        try:
-            (chosen / "checkpoints").mkdir()
-            (chosen / "log.txt").touch()
-        except OSError as fault:
-            raise _unusable(chosen, fault) from None
-        return cls(chosen)
 
     @classmethod
     def open(cls, path: Path | str) -> "RunDir":
@@ -107,6 +117,15 @@ class RunDir:
             os.close(fd)
             raise ConfigError(f"{self.path} is being trained by another process; wait for it or stop it") from None
         return fd
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """`claim` for as long as the block lasts, so that one process can train and then resume."""
+        fd = self.claim()
+        try:
+            yield
+        finally:
+            os.close(fd)
 
     def write_config(
         self, architecture: str, env: str, seed: int, config: Any, command: list[str], **settings: Any

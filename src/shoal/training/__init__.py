@@ -15,7 +15,7 @@ from shoal.records import checkpoint
 from shoal.records.live import Console
 from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
-from shoal.training.parts import default_engine
+from shoal.training.parts import default_engine, make_parts
 
 if TYPE_CHECKING:
     from shoal.training.result import Result
@@ -71,15 +71,27 @@ def train(
     }
     check_engine(settings["engine"], order)
     check_stops(stop_return, stop_minutes)
+    RunDir.refuse_used(run_dir)
+
+    from shoal.training.process import keep_freed_memory
+    from shoal.training.session import Session  # JAX only once the settings hold
+
+    keep_freed_memory()
+    parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
     run = RunDir.create(run_dir, architecture, factory.name, config.seed)
-    run.claim()
     written = {**settings, "network": network if isinstance(network, str) else _import_path(network)}
     written["env_is_importable"] = isinstance(env, str)
-    run.write_config(architecture, factory.name, config.seed, dataclasses.asdict(config), command or sys.argv, **written)
-    return _start(run, module, config, factory, settings, quiet=quiet, saved=None)
+    with run.claimed():
+        run.write_config(
+            architecture, factory.name, config.seed, dataclasses.asdict(config), command or sys.argv, **written
+        )
+        session = Session(run, module, config, factory, settings)
+        return _start(session, parts, parts.learner.init(config.seed), quiet=quiet)
 
 
-def resume(run_dir: Path | str, *, env: Any = None, network: Any = None, quiet: bool = False, **fields: Any) -> "Result":
+def resume(
+    run_dir: Path | str, *, env: Any = None, network: Any = None, quiet: bool = False, **fields: Any
+) -> "Result":
     """Go on with a run from its newest valid checkpoint, in the same folder.
 
     Rows beyond the checkpoint are cut, counters go on, flow.json gains a segment. Exact in order="fixed"; otherwise
@@ -88,23 +100,32 @@ def resume(run_dir: Path | str, *, env: Any = None, network: Any = None, quiet: 
 
     Raises: ConfigError where the folder holds no run, CheckpointError where no checkpoint is valid.
     """
+    from shoal.training.process import keep_freed_memory
+    from shoal.training.session import Session
+    from shoal.training.states import unpack
+
     run = RunDir.open(run_dir)
     facts = run.read_config()
     module, factory, config, settings = _rebuild(run, facts, env, network)
     config = configure(module, config, fields)
-    saved = checkpoint.load_latest(run.checkpoints_path)
-    run.claim()
-    MetricsWriter(run.metrics_path).truncate_after(saved.meta["env_steps"])
-    checkpoint.set_aside_after(run.checkpoints_path, saved.step)
-    for warning in saved.warnings:
-        run.log(warning)
-        print(warning, file=sys.stderr)
-    if fields:
-        kept = {name: facts[name] for name in (*SETTINGS, "env_is_importable")}
-        run.write_config(
-            facts["architecture"], facts["env"], config.seed, dataclasses.asdict(config), facts["command"], **kept
-        )
-    return _start(run, module, config, factory, settings, quiet=quiet, saved=saved)
+    keep_freed_memory()
+    with run.claimed():
+        saved = checkpoint.load_latest(run.checkpoints_path)
+        parts = make_parts(module, config, factory, settings["network"])
+        state = unpack(saved.arrays, saved.meta, parts.learner.init(config.seed))  # what cannot go on changes nothing
+        writer = MetricsWriter(run.metrics_path)
+        writer.truncate_after(state.env_steps)
+        writer.close()
+        checkpoint.set_aside_after(run.checkpoints_path, saved.step)
+        for warning in [*saved.warnings, *_inexact(saved, settings["order"])]:
+            run.log(warning)
+            print(warning, file=sys.stderr)
+        if fields:
+            kept = {name: facts[name] for name in (*SETTINGS, "env_is_importable")}
+            run.write_config(
+                facts["architecture"], facts["env"], config.seed, dataclasses.asdict(config), facts["command"], **kept
+            )
+        return _start(Session(run, module, config, factory, settings), parts, state, saved.meta, quiet=quiet)
 
 
 def load(run_dir: Path | str, *, env: Any = None, network: Any = None) -> "Result":
@@ -113,7 +134,6 @@ def load(run_dir: Path | str, *, env: Any = None, network: Any = None) -> "Resul
     Raises: ConfigError, CheckpointError.
     """
     from shoal.records.metrics import read_rows
-    from shoal.training.parts import make_parts
     from shoal.training.result import Result
     from shoal.training.states import unpack
 
@@ -126,14 +146,24 @@ def load(run_dir: Path | str, *, env: Any = None, network: Any = None) -> "Resul
     return Result(run.path, rows, config, state, parts.agent, factory)
 
 
-def evaluate(run_dir: Path | str, episodes: int = 100, deterministic: bool = True, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    run_dir: Path | str,
+    episodes: int = 100,
+    deterministic: bool = True,
+    seed: int = 0,
+    *,
+    env: Any = None,
+    network: Any = None,
+) -> dict[str, Any]:
     """Play episodes with a run's newest checkpoint on seeds that training never used; adds a line to its log.
+
+    `env` and `network` are needed where training was given Python objects that cannot be imported by name.
 
     Returns {"episodes", "return_mean", "return_std", "return_min", "return_max", "length_mean", "returns"}.
     """
     from shoal.training.evaluation import evaluate_policy
 
-    summary = evaluate_policy(load(run_dir), episodes, deterministic, seed)
+    summary = evaluate_policy(load(run_dir, env=env, network=network), episodes, deterministic, seed)
     shown = {name: value for name, value in summary.items() if name != "returns"}
     RunDir.open(run_dir).log(f"evaluation {json.dumps(shown)}")
     return summary
@@ -143,11 +173,18 @@ def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
     """The config with fields changed. Raises ConfigError for a field that the architecture doesn't have."""
     import difflib
 
+    if not isinstance(config, module.Config):
+        wanted = f"{module.__name__}.Config"
+        raise ConfigError(
+            f"config is a {type(config).__module__}.{type(config).__qualname__}; give a {wanted}, or none"
+        )
     names = [field.name for field in dataclasses.fields(module.Config)]
     for name in fields:
         if name not in names:
             nearest = difflib.get_close_matches(name, names, n=1) or names
-            raise ConfigError(f"field {name!r} is unknown to {module.__name__.rpartition('.')[2]}; nearest: {nearest[0]}")
+            raise ConfigError(
+                f"field {name!r} is unknown to {module.__name__.rpartition('.')[2]}; nearest: {nearest[0]}"
+            )
     return dataclasses.replace(config, **fields) if fields else config
 
 
@@ -159,28 +196,34 @@ def check_stops(stop_return: float | None, stop_minutes: float | None) -> None:
         raise ConfigError(f"stop_minutes={stop_minutes} must be above 0 and finite; change --stop-minutes")
 
 
-def _start(run: RunDir, module: Any, config: Any, factory: Any, settings: dict, *, quiet: bool, saved: Any) -> "Result":
+def _start(session: Any, parts: Any, state: Any, meta: dict | None = None, *, quiet: bool) -> "Result":
+    """Train from `state`; `meta` is that of the checkpoint it came from."""
     import io
 
     from shoal.reports.report import write_report
     from shoal.training.devices import devices
-    from shoal.training.process import keep_freed_memory
     from shoal.training.recorder import Recorder, StopWhen
-    from shoal.training.session import Session
 
-    keep_freed_memory()
-    session = Session(run, module, config, factory, settings)
+    run, config, settings = session.run, session.config, session.settings
     run.write_hardware(devices())
-    title = f"{session.architecture} · {factory.name} · seed {config.seed}"
+    title = f"{session.architecture} · {session.factory.name} · seed {config.seed}"
     console = Console(config.env_steps, title=title, stream=io.StringIO() if quiet else None)
-    meta = {"level": "exact" if settings["order"] == "fixed" else "statistical", "architecture": session.architecture}
     stop = StopWhen(settings["stop_return"], settings["stop_minutes"])
-    recorder = Recorder(run, config, console, stop, meta)
-    if saved is not None:
-        recorder.restore(saved.meta)
-    result = session.train(recorder, saved)
+    recorder = Recorder(run, config, console, stop, architecture=session.architecture, order=settings["order"])
+    if meta is not None:
+        recorder.restore(meta)
+    result = session.train(recorder, parts, state)
     write_report([run.path])
     return result
+
+
+def _inexact(saved: Any, order: str) -> list[str]:
+    """A line for a run in fixed order that cannot go on exactly from this checkpoint."""
+    if order != "fixed" or saved.meta["level"] == "exact":
+        return []
+    return [
+        f"{saved.path} lies within a segment: environments start anew, so the run goes on statistically the same only"
+    ]
 
 
 def _rebuild(run: RunDir, facts: dict[str, Any], env: Any, network: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -196,8 +239,12 @@ def _rebuild(run: RunDir, facts: dict[str, Any], env: Any, network: Any) -> tupl
     settings = {name: facts[name] for name in SETTINGS}
     if network is not None:
         settings["network"] = network
+    if settings["network"] is None:
+        raise ConfigError(f"{run.path} was trained with a network that no name leads to; pass it again as network=...")
     return module, factory, config, settings
 
 
-def _import_path(network: Any) -> str:
-    return f"{network.__module__}:{network.__qualname__}"
+def _import_path(network: Any) -> str | None:
+    """`module:Class`, or None for what no name leads to: a class made inside a function, a partial."""
+    name = getattr(network, "__qualname__", "<")
+    return None if "<" in name or "." in name else f"{network.__module__}:{name}"

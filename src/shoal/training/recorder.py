@@ -44,12 +44,14 @@ class Progress:
 class Recorder:
     """The `visit` of a training run, and the owner of what is written to its folder."""
 
-    def __init__(self, run: RunDir, config: Any, console: Console, stop: StopWhen, meta: dict[str, Any]):
-        self.run, self.config, self.console, self.stop, self.meta = run, config, console, stop, meta
+    def __init__(self, run: RunDir, config: Any, console: Console, stop: StopWhen, *, architecture: str, order: str):
+        self.run, self.config, self.console, self.stop = run, config, console, stop
+        self.architecture, self.order = architecture, order
         self.metrics = MetricsWriter(run.metrics_path)
         self.episodes = EpisodeStats()
         self.progress = Progress()
-        self.state: LearnerState | None = None
+        self.state: Any = None
+        """the latest LearnerState; None before the first segment"""
         self.saved_env_steps = -1
         self.stop_reason: str | None = None
         self.first_update_s: float | None = None
@@ -99,9 +101,9 @@ class Recorder:
             self.engine.stop(self.stop_reason or "end of segment")
 
     def _stop_reason(self, now: float) -> str | None:
-        mean = self.episodes.return_mean
-        if self.stop.episode_return is not None and self.episodes.is_full and mean >= self.stop.episode_return:
-            return f"mean return {mean:.1f} reached {self.stop.episode_return:g}"
+        wanted, mean = self.stop.episode_return, self.episodes.return_mean
+        if wanted is not None and mean is not None and self.episodes.is_full and mean >= wanted:
+            return f"mean return {mean:.1f} reached {wanted:g}"
         if self.stop.minutes is not None and self._wall_base + now >= 60 * self.stop.minutes:
             return f"{self.stop.minutes:g} minutes are over"
         return None
@@ -123,14 +125,17 @@ class Recorder:
         self._count_generated()
         self.progress.wall_s = self._wall_base + self.engine.now()
         meta = {
-            **self.meta,
+            "architecture": self.architecture,
+            "level": self._level(),
             "env_steps": self.state.env_steps,
             "updates": self.state.updates,
             "version": self.state.version,
             "episodes": self.episodes.to_dict(),
             "progress": vars(self.progress),
         }
-        checkpoint.save(self.run.checkpoints_path, self.state.env_steps, pack(self.state), meta, self.episodes.return_mean)
+        checkpoint.save(
+            self.run.checkpoints_path, self.state.env_steps, pack(self.state), meta, self.episodes.return_mean
+        )
         self.flow.write(self.engine.rows(), self.engine.phases(), self.engine.waits(), self.state.env_steps)
         self.saved_env_steps = self.state.env_steps
         self._saved_s = self.engine.now()
@@ -146,12 +151,16 @@ class Recorder:
         self.console.close()
         self.metrics.close()
 
+    def _level(self) -> str:
+        """How faithfully a resume goes on: environments start anew, which an uninterrupted run does at segment ends."""
+        return "exact" if self.order == "fixed" and self.state.env_steps >= self.until else "statistical"
+
     def _note(self, **metrics: Any) -> None:
         self._generated.append(metrics.get("env_steps_generated", 0))  # an append is safe from many threads
 
     def _count_generated(self) -> int:
-        waiting, self._generated = self._generated, []
-        self.progress.env_steps_generated += sum(waiting)
+        while self._generated:  # taken one by one: actors go on appending
+            self.progress.env_steps_generated += self._generated.pop()
         return self.progress.env_steps_generated
 
     def _row(self, now: float) -> dict[str, Any]:

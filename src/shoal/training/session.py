@@ -9,15 +9,13 @@ from shoal.engines import make_engine
 from shoal.envs import EnvFactory
 from shoal.errors import ShoalError
 from shoal.learners.base import LearnerState
-from shoal.records.checkpoint import Checkpoint
 from shoal.records.flow import FlowRecord
 from shoal.records.metrics import read_rows
 from shoal.records.run_dir import RunDir
-from shoal.training.parts import make_parts, segment_seed
+from shoal.training.parts import segment_seed
 from shoal.training.recorder import Recorder
 from shoal.training.result import Result
 from shoal.training.signals import SignalWatch
-from shoal.training.states import unpack
 
 SEGMENTS = 4
 
@@ -29,45 +27,42 @@ class Session:
         self.run, self.module, self.config, self.factory, self.settings = run, module, config, factory, settings
         self.architecture = module.__name__.rpartition(".")[2]
 
-    def train(self, recorder: Recorder, saved: Checkpoint | None = None) -> Result:
-        """Train to config.env_steps or until something stops it; saves and reports in either case.
+    def train(self, recorder: Recorder, parts: Parts, state: LearnerState) -> Result:
+        """Train from `state` to config.env_steps or until something stops it; saves and reports in either case.
 
         In `order=fixed` training is a chain of segments, each from a checkpoint, with environments started anew from
         (seed, env_steps): a resumed run then continues exactly as the uninterrupted one did.
         """
-        parts = make_parts(self.module, self.config, self.factory, self.settings["network"])
-        state = parts.learner.init(self.config.seed)
-        if saved is not None:
-            state = unpack(saved.arrays, saved.meta, state)
         exit_code = 0
         try:
-            for end in self._segment_ends(state.env_steps):
+            while True:
+                end = self._segment_end(state.env_steps)
                 engine = make_engine(self.settings["engine"], order=self.settings["order"])
                 flow = FlowRecord(self.run.flow_path, self.architecture, state.env_steps)
                 recorder.attach(engine, flow, state, until=end)
                 parts = parts._replace(seed=segment_seed(self.config, state.env_steps))
                 with SignalWatch(engine.stop, recorder.close) as watch:
                     engine.run(self.module.run, self.config, parts, state, recorder.visit)
+                    recorder.finish()
                 state, exit_code = recorder.state, watch.exit_code
-                recorder.finish()
-                if recorder.stop_reason or exit_code:
+                if recorder.stop_reason or exit_code or state.env_steps >= self.config.env_steps:
                     break
-        except ShoalError as fault:
+        except Exception as fault:
             self._save_after(fault, recorder)
             raise
         finally:
             recorder.close()
         return self._result(parts, state, recorder.stop_reason, exit_code)
 
-    def _segment_ends(self, env_steps: int) -> list[int]:
-        """Where segments end: multiples of a quarter of the run in order=fixed, else only the end."""
+    def _segment_end(self, env_steps: int) -> int:
+        """Where a segment from here on ends: at the next quarter of the run in order=fixed, else at the run's end."""
         total = self.config.env_steps
         if self.settings["order"] != "fixed":
-            return [total]
-        marks = [total * (i + 1) // SEGMENTS for i in range(SEGMENTS)]
-        return [mark for mark in marks if mark > env_steps] or [total]
+            return total
+        marks = (total * (i + 1) // SEGMENTS for i in range(SEGMENTS))
+        return next((mark for mark in marks if mark > env_steps), total)
 
-    def _save_after(self, fault: ShoalError, recorder: Recorder) -> None:
+    def _save_after(self, fault: Exception, recorder: Recorder) -> None:
         self.run.log(f"stopped by {type(fault).__name__}: {fault}")
         try:
             recorder.finish()
