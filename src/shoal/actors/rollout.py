@@ -17,7 +17,11 @@ def start(index: int, config: Any, parts: Any) -> "Rollout":
     """The rollout of actor `index`: its share of the environments, reset."""
     first = index * config.envs_per_actor
     env = parts.make_env(config.envs_per_actor, first)
-    return Rollout(env, parts.agent, seed=parts.seed, first_index=first)
+    try:
+        return Rollout(env, parts.agent, seed=parts.seed, first_index=first)
+    except BaseException:
+        env.close()
+        raise
 
 
 class Rollout:
@@ -51,7 +55,7 @@ class Rollout:
             action, rows.head[t], self.memory = phase("act", self.agent.act, bound, obs, self.memory, rows.noise[t])
             rows.action[t] = action
             obs = phase("env_step", self._step, rows, t, action)
-        self.obs = obs
+        self.obs = obs.copy()  # the rows are about to become the receiver's
         trajectory = phase("assemble", self._assemble, rows, bound, memory, version)
         note(env_steps_generated=int(np.count_nonzero(trajectory.valid)))
         return trajectory
@@ -102,7 +106,8 @@ class Rollout:
             if values.dtype.kind != "f" or np.isfinite(values).all():
                 continue
             t, b = np.argwhere(~np.isfinite(values))[0][:2]
-            step = self.env_step - len(rows.reward) + max(int(t) - (name == "obs"), 0)
+            # calls of `step` so far, the faulty one included, as adapters count; row 0 of obs came before any
+            step = self.env_step - len(rows.reward) + int(t) + (name == "reward")
             raise EnvironmentFault(
                 f"environment {self.env.spec.id} #{self.indices[b]} (seed {self.seed}) returned a {name} that is not a "
                 f"finite number at step {step}; repair the environment or clip what it returns"
