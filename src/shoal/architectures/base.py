@@ -3,7 +3,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from numbers import Integral, Real
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from shoal.errors import ConfigError
 from shoal.types import EnvSpec
@@ -76,6 +77,7 @@ class ActorCriticConfig:
         return self.num_actors * self.envs_per_actor
 
     def __post_init__(self):
+        require_types(self)
         positive = (
             "env_steps", "num_actors", "envs_per_actor", "unroll_length", "learning_rate", "optimiser_epsilon",
             "max_grad_norm", "reward_scale",
@@ -85,6 +87,24 @@ class ActorCriticConfig:
         require(self, ("value_cost", "entropy_cost", "seed"), lambda x: x >= 0, "must be 0 or more")
         if self.reward_clip is not None:
             require(self, ("reward_clip",), lambda x: x > 0, "must be above 0, or none for no clipping")
+
+
+def require_types(config: Any) -> None:
+    """Raises ConfigError in one line for the first field whose value is not of the type it is declared with."""
+    for name, declared in get_type_hints(type(config)).items():
+        value, choices = getattr(config, name), get_args(declared)
+        if get_origin(declared) is Literal:
+            if value not in choices:
+                raise ConfigError(f"{name}={value!r} is unknown; use {' or '.join(choices)}")
+        elif not any(_is_a(value, kind) for kind in choices or (declared,)):
+            wanted = {int: "a whole number", float: "a number", bool: "true or false"}[(choices or (declared,))[0]]
+            raise ConfigError(f"{name}={value!r} must be {wanted}; change --{name.replace('_', '-')}")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def require(config: Any, fields: tuple[str, ...], holds: Callable[[Any], bool], what: str) -> None:
