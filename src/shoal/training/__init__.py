@@ -73,10 +73,10 @@ def train(
     check_stops(stop_return, stop_minutes)
     RunDir.refuse_used(run_dir)
 
-    from shoal.training.process import keep_freed_memory
+    from shoal.training.process import prepare_process
     from shoal.training.session import Session  # JAX only once the settings hold
 
-    keep_freed_memory()
+    prepare_process()
     parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
     run = RunDir.create(run_dir, architecture, factory.name, config.seed)
     written = {**settings, "network": network if isinstance(network, str) else _import_path(network)}
@@ -100,7 +100,7 @@ def resume(
 
     Raises: ConfigError where the folder holds no run, CheckpointError where no checkpoint is valid.
     """
-    from shoal.training.process import keep_freed_memory
+    from shoal.training.process import prepare_process
     from shoal.training.session import Session
     from shoal.training.states import unpack
 
@@ -108,7 +108,7 @@ def resume(
     facts = run.read_config()
     module, factory, config, settings = _rebuild(run, facts, env, network)
     config = configure(module, config, fields)
-    keep_freed_memory()
+    prepare_process()
     with run.claimed():
         saved = checkpoint.load_latest(run.checkpoints_path)
         parts = make_parts(module, config, factory, settings["network"])
