@@ -93,7 +93,7 @@ class Recorder:
             self.write_row()
         elif now - self._view_s >= SECONDS_PER_VIEW:
             self._view_s = now
-            self.console.show(self._row(now))
+            self._show(self._row(now))
         if now - self._saved_s >= SECONDS_PER_CHECKPOINT:
             self.save()
         self.stop_reason = self._stop_reason(now)
@@ -113,10 +113,13 @@ class Recorder:
         now = self.engine.now()
         row = self._row(now)
         self.metrics.write(row)
-        self.console.show(row)
+        self._show(row)
         self._sums, self._lags = {}, []
         self._row_steps, self._row_s, self._view_s = self.state.env_steps, now, now
         self._seconds = self._totals()
+
+    def _show(self, row: dict[str, Any]) -> None:
+        self.console.show(row, self.engine.phases(), self.engine.waits())
 
     def save(self) -> None:
         """Save a checkpoint of the latest state, with the flow so far."""
