@@ -37,8 +37,9 @@ def keep_compiled_code() -> Path | None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    chosen = jax.config.read("jax_compilation_cache_dir")
+    if chosen:
+        return Path(chosen)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shoal" / "jax"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
