@@ -37,7 +37,7 @@ def keep_compiled_code() -> Path | None:
     """
     import jax
 
-    chosen = jax.config.read("jax_compilation_cache_dir")
+    chosen = jax.config.values["jax_compilation_cache_dir"]
     if chosen:
         return Path(chosen)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shoal" / "jax"
