@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small environments' forms, agents for them, and trajectories that those agents could have made."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reference import trajectories
+from shoal.actors.rollout import EpisodeCounter
+from shoal.architectures import registry
+from shoal.networks.mlp import Mlp
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec, Trajectory
+
+DISCRETE = EnvSpec("made:discrete", ArraySpec((3,), "float32"), Discrete(4))
+BOX = EnvSpec("made:box", ArraySpec((3,), "float32"), Box((2,), (-2.0, -1.0), (2.0, 1.0)))
+MATRIX = EnvSpec("made:matrix", ArraySpec((2, 2), "float32"), Box((2, 3), (-1.0,) * 6, (1.0,) * 6))
+NUMBER = EnvSpec("made:number", ArraySpec((3,), "float32"), Box((), (-1.0,), (1.0,)))
+SPECS = (DISCRETE, BOX, MATRIX, NUMBER)
+
+
+class InJax(Mlp):
+    """The same towers, but a class of its own: its agent acts in JAX, not in NumPy."""
+
+
+class Narrow(eqx.Module):
+    """A user's own network: one shared layer, and whole numbers among its arrays."""
+
+    trunk: eqx.nn.Linear
+    head: eqx.nn.Linear
+    value: eqx.nn.Linear
+    order: jax.Array
+
+    def __init__(self, spec, key):
+        keys = jax.random.split(key, 3)
+        inputs = int(np.prod(spec.obs.shape))
+        outputs = spec.action.n if isinstance(spec.action, Discrete) else int(np.prod(spec.action.shape))
+        self.trunk = eqx.nn.Linear(inputs, 8, key=keys[0])
+        self.head = eqx.nn.Linear(8, outputs, key=keys[1])
+        self.value = eqx.nn.Linear(8, 1, key=keys[2])
+        self.order = jnp.arange(inputs)[::-1]
+
+    def __call__(self, obs):
+        x = jax.nn.relu(self.trunk(jnp.ravel(obs)[self.order]))
+        return self.head(x), self.value(x)[0]
+
+
+class WrongHead(Narrow):
+    """A head of two numbers, whatever is asked for."""
+
+    def __call__(self, obs):
+        head, value = super().__call__(obs)
+        return head[:2], value
+
+
+class WantsImages(Narrow):
+    """Cannot take a vector."""
+
+    def __call__(self, obs):
+        channels, height, width = obs.shape
+        return super().__call__(obs)
+
+
+@functools.cache
+def make_agent(architecture, spec, network=Mlp, **fields):
+    """The agent that an architecture's Config leads to; one and the same for all tests, so that it compiles once."""
+    module = registry.load(architecture)
+    return module.make_agent(module.Config(**fields), spec, network)
+
+
+def draw_noise(agent, rng, *shape):
+    """Noise as an actor draws it, [*shape, noise_size] float32."""
+    draw = rng.gumbel if agent.noise == "gumbel" else rng.normal
+    return draw(size=(*shape, agent.noise_size)).astype(np.float32)
+
+
+def act_once(agent, params, obs, noise):
+    """Actions, heads and log-probabilities for obs [B, ...]."""
+    bound = agent.bind(params)
+    action, head, _ = agent.act(bound, obs, agent.memory(len(obs)), noise)
+    return action, head, agent.log_prob(bound, np.asarray(head)[None], action[None])[0]
+
+
+def make_trajectory(agent, spec, params, seed=0, steps=7, num_envs=4) -> Trajectory:
+    """What this agent could have seen under these params: random rows, ends of both kinds, reset rows after them."""
+    rng = np.random.default_rng(seed)
+    made = trajectories.make(seed, steps, num_envs)
+    reward = np.where(made.valid, made.reward, 0).astype(np.float32)
+    obs = rng.normal(size=(steps + 1, num_envs, *spec.obs.shape)).astype(np.float32)
+    rows = [act_once(agent, params, obs[t], draw_noise(agent, rng, num_envs)) for t in range(steps)]
+    episode_return, episode_length = EpisodeCounter(num_envs).count(reward, made.ended, made.valid)
+    return Trajectory(
+        obs=obs,
+        action=np.stack([action for action, _, _ in rows]).astype(np.int32 if agent.noise == "gumbel" else np.float32),
+        reward=reward,
+        terminated=made.terminated,
+        truncated=made.truncated,
+        valid=made.valid,
+        log_prob=np.stack([log_prob for _, _, log_prob in rows]).astype(np.float32),
+        memory=(),
+        version=np.zeros(num_envs, np.int64),
+        episode_return=episode_return,
+        episode_length=episode_length,
+    )
+
+
+def halves(trajectory: Trajectory) -> list[Trajectory]:
+    """The trajectory's environments in two parts."""
+    middle = trajectory.reward.shape[1] // 2
+    parts = []
+    for part in (slice(0, middle), slice(middle, None)):
+        fields = {
+            k: v[part] if k == "version" else v[:, part] for k, v in trajectory._asdict().items() if k != "memory"
+        }
+        parts.append(Trajectory(**fields, memory=jax.tree.map(lambda x, part=part: x[part], trajectory.memory)))
+    return parts
+
+
+@functools.cache
+def compiled_loss(agent):
+    """(params, trajectory) -> ((loss, metrics), gradient [P])."""
+
+    @jax.jit
+    def both(params, batch):
+        return jax.value_and_grad(lambda p: agent.loss(p, agent.prepare(params, batch)), has_aux=True)(params)
+
+    return both
+
+
+def loss_and_gradient(agent, params, trajectory):
+    """(loss, metrics, gradient [P]) of one update from these params."""
+    (loss, metrics), gradient = compiled_loss(agent)(params, trajectory)
+    return float(loss), {k: float(v) for k, v in metrics.items()}, np.asarray(gradient)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks: initial weights, batches against rows, and the convolution written as a matrix product."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from shoal.errors import ConfigError
+from shoal.networks.conv import LAYERS, NatureCnn, convolve
+from shoal.networks.initialise import head_size, orthogonal_linear
+from shoal.networks.mlp import Mlp
+from shoal.networks.resolve import NAMES, resolve
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec
+
+VECTOR = EnvSpec("made:vector", ArraySpec((3,), "float32"), Discrete(4))
+FRAMES = EnvSpec("made:frames", ArraySpec((4, 36, 40), "uint8"), Discrete(5))
+MATRIX = EnvSpec("made:matrix", ArraySpec((3,), "float32"), Box((2, 3), (-1.0,) * 6, (1.0,) * 6))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 8), (8, 3), (5, 5)])
+def test_orthogonal_linear(inputs, outputs):
+    layer = orthogonal_linear(inputs, outputs, 1.5, jax.random.key(0))
+    weight = np.asarray(layer.weight)
+    fewer = weight if outputs <= inputs else weight.T
+    np.testing.assert_allclose(fewer @ fewer.T, 1.5**2 * np.eye(len(fewer)), atol=1e-5)
+    assert not np.asarray(layer.bias).any()
+
+
+@pytest.mark.parametrize(("spec", "size"), [(VECTOR, 4), (FRAMES, 5), (MATRIX, 6)])
+def test_head_size(spec, size):
+    assert head_size(spec) == size
+
+
+@pytest.mark.parametrize(("network", "spec"), [(Mlp, VECTOR), (Mlp, MATRIX), (NatureCnn, FRAMES)])
+def test_one_observation_gives_a_head_and_a_value(network, spec):
+    model = network(spec, jax.random.key(0))
+    head, value = eqx.filter_eval_shape(model, jnp.zeros(spec.obs.shape, spec.obs.dtype))
+    assert head.shape == (head_size(spec),)
+    assert value.shape == ()
+
+
+def test_the_head_of_a_batch_of_frames_equals_the_heads_of_its_rows():
+    model = NatureCnn(FRAMES, jax.random.key(1))
+    obs = np.random.default_rng(0).integers(0, 256, (3, *FRAMES.obs.shape)).astype(np.uint8)
+    head, value = jax.vmap(model)(obs)
+    for row in range(3):
+        one_head, one_value = model(obs[row])
+        np.testing.assert_allclose(head[row], one_head, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(value[row], one_value, rtol=1e-4, atol=1e-6)
+
+
+def test_frames_are_scaled_inside():
+    model = NatureCnn(FRAMES, jax.random.key(1))
+    black, white = (np.full(FRAMES.obs.shape, shade, np.uint8) for shade in (0, 255))
+    assert np.isfinite(model(white)[0]).all()
+    # biases are 0 at the start, so a black screen gives nothing; a white one is a screen of ones, not of 255s
+    np.testing.assert_array_equal(model(black)[0], np.zeros(5))
+    assert abs(float(model(white)[1])) < 20
+
+
+@pytest.mark.parametrize(("filters", "kernel", "stride"), LAYERS)
+def test_convolve_equals_the_library(filters, kernel, stride):
+    channels, keys = 3, jax.random.split(jax.random.key(2))
+    image = jax.random.normal(keys[0], (21, 18, channels))
+    weight = jax.random.normal(keys[1], (kernel, kernel, channels, filters))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    expected = lax.conv_general_dilated(image[None], weight, (stride, stride), "VALID", dimension_numbers=numbers)[0]
+    blocks = kernel // stride
+    rows = weight.reshape(blocks, stride, blocks, stride, channels, filters).transpose(0, 2, 1, 3, 4, 5)
+    found = convolve(image, rows.reshape(-1, filters), kernel, stride)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_auto_looks_at_the_observation():
+    assert resolve("auto", VECTOR) is Mlp
+    assert resolve("auto", FRAMES) is NatureCnn
+    assert resolve("mlp", FRAMES) is Mlp
+    assert resolve(Mlp, VECTOR) is Mlp
+
+
+@pytest.mark.parametrize(
+    ("network", "parts"),
+    [
+        ("mpl", ("'mpl'", "use mlp")),
+        ("qqq", ("'qqq'", *NAMES)),
+        ("nature_cnn", ("[3]", "use mlp")),
+        ("nowhere:Net", ("nowhere", "package.module:Class")),
+        ("math:Net", ("math", "Net")),
+        (":Net", (":Net",)),
+        ("math:", ("math:",)),
+    ],
+)
+def test_unknown_networks_get_one_line(network, parts):
+    with pytest.raises(ConfigError) as refused:
+        resolve(network, VECTOR)
+    line = str(refused.value)
+    assert "\n" not in line
+    for part in parts:
+        assert part in line
+
+
+def test_a_module_that_fails_is_named(tmp_path, monkeypatch):
+    (tmp_path / "half_written.py").write_text("raise RuntimeError('not\\nyet')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="RuntimeError: not yet") as refused:
+        resolve("half_written:Net", VECTOR)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_working_directory_is_searched_first(tmp_path, monkeypatch):
+    (tmp_path / "own_net_here.py").write_text("class Net: ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [p for p in __import__("sys").path if p])
+    assert resolve("own_net_here:Net", VECTOR).__name__ == "Net"
+
+
+def test_frames_too_small_for_the_convolutions_are_refused():
+    tiny = EnvSpec("made:tiny", ArraySpec((4, 20, 20), "uint8"), Discrete(2))
+    with pytest.raises(ConfigError, match="36x36"):
+        resolve("auto", tiny)
