@@ -40,8 +40,8 @@ train: $(CORE) ## solve CartPole-v1 with PPO, then evaluate 100 episodes
 test: lint ## lint and every fast test, with a time budget per folder
 	$(BIN)/python -m pytest -m "not slow" tests
 
-test-all: lint ## the same and the long checks
-	$(BIN)/python -m pytest tests
+test-all: lint ## the same and the long checks; records what they prove for the table of systems
+	$(BIN)/python -m pytest --evidence docs/evidence.json tests
 
 lint: $(TEST) ## ruff, pyright, the import ladder and its walls
 	$(BIN)/ruff check .

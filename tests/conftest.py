@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One compilation cache for all tests, and a time budget for each folder of tests."""
+"""One compilation cache for all tests, a time budget for each folder of tests, and the option --evidence."""
 
 import os
 import tomllib
@@ -7,6 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ("evidence",)
 
 ROOT = Path(__file__).resolve().parent.parent
 FAIL_BEYOND = 3  # times the budget: a machine twice as slow still passes, a test ten times too long does not
