@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`shoal advise --env ENV`."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from shoal.architectures import registry
 from shoal.cli.parsing import parse_command
+from shoal.cli.train import read_env_kwargs
 from shoal.envs import resolve
 
 
@@ -16,10 +21,12 @@ class Advise:
 
     env: str
     """environment id"""
-    arch: str = "ppo"
-    """architecture whose stages are measured"""
+    arch: str | None = None
+    """architecture whose stages are shown; default: the one that is recommended"""
     network: str = "auto"
     """mlp, nature_cnn, your own package.module:Class, or auto: by the shape of an observation"""
+    env_kwargs: str = "{}"
+    """settings of the environment, as a JSON object"""
     json: Path | None = None
     """also write what was measured to this file"""
 
@@ -27,10 +34,28 @@ class Advise:
 def run(argv: Sequence[str]) -> int:
     """Measure and print the advice."""
     form = parse_command(Advise, argv, "shoal advise")
-    registry.load(form.arch)
-    resolve(form.env)
+    if form.arch is not None:
+        registry.load(form.arch)
+    env_kwargs = read_env_kwargs(form.env_kwargs)
+    if form.json is not None:
+        from shoal.placement.profile import check_writable
+
+        check_writable(form.json)
+    resolve(form.env, env_kwargs)  # unknown names are told before JAX starts
 
     from shoal.placement.advise import advise
+    from shoal.placement.render import PLAIN_WIDTH, render
 
-    advise(env=form.env, arch=form.arch, network=form.network, json=form.json)
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, color_system=None)
+    with ExitStack() as stack:
+        tell = lambda _: None  # noqa: E731
+        if console.is_terminal:
+            status = stack.enter_context(console.status("measuring"))
+            tell = lambda what: status.update(f"measuring {what}")  # noqa: E731
+        advice, profile = advise(
+            form.env, form.arch, network=form.network, env_kwargs=env_kwargs, json_path=form.json, tell=tell
+        )
+    console.print(render(advice, profile), highlight=False)
+    if form.json is not None:
+        print(f"\nprofile: {form.json}")
     return 0

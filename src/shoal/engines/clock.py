@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a call takes when nothing else is asked of it, and how much of that time it computes.
+
+For measurements outside a run; inside a run, work is timed by `phase`.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+THREADS = Path("/proc/self/task")
+"""Linux: a folder per thread; `schedstat` in it holds nanoseconds run, nanoseconds ready but not run, turns"""
+
+
+class Timing(NamedTuple):
+    """Seconds of one call, over many."""
+
+    calls: int
+    median_s: float
+    mean_s: float
+    p99_s: float
+    cpu_s: float
+    """processor time of a mean call, summed over all threads of the process: 2 cores for 1 s are 2 s"""
+    delay_s: float
+    """of a mean call, over all threads: ready to run, but others had the cores; 0 where the system doesn't tell"""
+
+
+class Together(NamedTuple):
+    """Several loops beside one another on threads of this process."""
+
+    calls_per_s: tuple[float, ...]
+    """of each loop"""
+    cores: float
+    """cores they kept busy, or would have if others had not had them"""
+
+
+class Stopwatch:
+    """Real seconds since it was made."""
+
+    def __init__(self):
+        self._began = perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return perf_counter() - self._began
+
+
+def measure(fn: Callable, *args: Any, seconds: float = 0.2, min_calls: int = 3, warm_up: int = 1) -> Timing:
+    """Call fn(*args) again and again for `seconds`, at least `min_calls` times after `warm_up` calls that don't count.
+
+    Check: of a sleep, cpu_s is near 0; of a loop on an idle machine, cpu_s is near mean_s.
+    """
+    for _ in range(warm_up):
+        fn(*args)
+    spent: list[float] = []
+    cpu, delay = process_time(), _delay_s()
+    began = now = perf_counter()
+    while now - began < seconds or len(spent) < min_calls:
+        fn(*args)
+        before, now = now, perf_counter()
+        spent.append(now - before)
+    cpu, delay = process_time() - cpu, _delay_s() - delay
+    calls = len(spent)
+    median, p99 = np.quantile(spent, (0.5, 0.99))
+    return Timing(calls, float(median), (now - began) / calls, float(p99), cpu / calls, max(0.0, delay) / calls)
+
+
+def measure_together(fns: Sequence[Callable[[], Any]], seconds: float = 0.5) -> Together:
+    """Call each function again and again on a thread of its own; raises what the first of them raises.
+
+    Each runs at least once. Calls per second count from the common start to the end of that loop's last call.
+
+    Check: two sleeps give each the rate of one; two loops in Python share one core.
+    """
+    rates = [0.0] * len(fns)
+    faults: list[BaseException] = []
+    start, finish = (threading.Barrier(len(fns) + 1) for _ in range(2))
+    leave = threading.Event()
+
+    def loop(index: int) -> None:
+        calls = 0
+        start.wait()
+        began = perf_counter()
+        try:
+            while calls == 0 or (perf_counter() - began < seconds and not faults):
+                fns[index]()
+                calls += 1
+        except BaseException as fault:  # noqa: BLE001 raised again below, on the caller's thread
+            faults.append(fault)
+        rates[index] = calls / (perf_counter() - began)
+        finish.wait()
+        leave.wait()  # a thread that ends takes its part of the system's books with it
+
+    threads = [threading.Thread(target=loop, args=(i,), daemon=True) for i in range(len(fns))]
+    for thread in threads:
+        thread.start()
+    cpu, delay, began = process_time(), _delay_s(), perf_counter()
+    start.wait()
+    finish.wait()
+    wanted = process_time() - cpu + max(0.0, _delay_s() - delay)
+    cores = wanted / (perf_counter() - began)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+    return Together(tuple(rates), cores)
+
+
+def _delay_s() -> float:
+    """Seconds that threads of this process were ready but not running, so far."""
+    total = 0
+    for path in THREADS.glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # the thread may have just ended
+            total += int(path.read_text().split()[1])
+    return total * 1e-9

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure, decide, and write the profile: what `shoal advise` does. Imports JAX when it measures."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shoal import __version__, envs
+from shoal.architectures import registry
+from shoal.engines.clock import Stopwatch
+from shoal.errors import ConfigError
+from shoal.placement import layouts
+from shoal.placement.profile import VERSION, EnvFacts, Profile, Trial, check_writable, write_profile
+from shoal.placement.trial import Arrangement
+from shoal.placement.verdict import WORTH_SAYING, Advice, advise_on
+from shoal.records import hardware
+from shoal.types import Discrete, EnvSpec
+
+SECONDS = 20.0
+"""spent calling what is measured; compiling comes on top"""
+LIMIT = 2.0
+"""times SECONDS after which no further run begins"""
+EXTRA_RUNS = 2
+"""rearrangements that are run, beyond every architecture's preset"""
+SHARES = {"env": 0.025, "inference": 0.005, "update": 0.015, "estimate": 0.005, "transfer": 0.005, "trial": 0.1}
+"""of the seconds, for each call or run that is timed"""
+
+
+def advise(
+    env: Any,
+    architecture: str | None = None,
+    *,
+    network: str = "auto",
+    env_kwargs: dict[str, Any] | None = None,
+    json_path: Path | None = None,
+    seconds: float = SECONDS,
+    tell: Callable[[str], Any] = lambda _: None,
+) -> tuple[Advice, Profile]:
+    """Measure an environment and a network on this machine and say what to parallelise, when CPU, when GPU.
+
+    Args:
+      env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
+      architecture: the one whose stages are wanted; None for whichever is recommended.
+      json_path: a file for the profile.
+      seconds: how long to call what is measured; less is noisier.
+      tell: called with what is being measured.
+
+    Raises:
+      ConfigError: unknown names, or a file that cannot be written; before anything is measured.
+      EnvironmentFault: the environment failed while it was measured.
+    """
+    if architecture is not None:
+        registry.load(architecture)
+    if architecture not in (None, *layouts.CONSIDERED):
+        raise ConfigError(f"advice on {architecture!r} is not available yet; use one of {', '.join(layouts.CONSIDERED)}")
+    if json_path is not None:
+        check_writable(json_path)
+    factory = envs.resolve(env, env_kwargs)
+    profile = measure_profile(factory, architecture, network, env_kwargs or {}, seconds, tell)
+    if json_path is not None:
+        write_profile(json_path, profile)
+    return advise_on(profile, architecture), profile
+
+
+def measure_profile(
+    factory: envs.EnvFactory,
+    architecture: str | None,
+    network: str,
+    env_kwargs: dict[str, Any],
+    seconds: float,
+    tell: Callable[[str], Any],
+) -> Profile:
+    """Time the parts, then run architectures for a moment each while time is left."""
+    from shoal.placement import measure
+    from shoal.placement.workload import SEED, make_workload
+
+    watch, took = Stopwatch(), {name: share * seconds for name, share in SHARES.items()}
+    # frames make updates the dear part, and several passes over each batch too dear to measure
+    architecture = architecture or ("impala" if len(factory.spec.obs.shape) == 3 else "ppo")
+    tell("building the network")
+    workload = make_workload(architecture, factory, network)
+    tell("the environment alone")
+    env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"])
+    tell("inference over batch sizes")
+    inference = measure.measure_inference(workload, took["inference"])
+    tell("updates over batch sizes")
+    update = measure.measure_update(workload, took["update"])
+    profile = Profile(
+        version=VERSION,
+        shoal=__version__,
+        hardware=hardware.describe(measure.all_devices()),
+        env=env_facts(factory.name, factory.spec, env_kwargs),
+        network=network,
+        params=int(workload.parts.agent.init(SEED).size),
+        architecture=architecture,
+        env_step=env.step,
+        env_reset=env.reset,
+        valid_frac=env.valid_frac,
+        env_beside=env.beside,
+        inference=inference,
+        update=update,
+        estimate=measure.measure_estimate(workload, took["estimate"]),
+        transfer=measure.measure_transfer(took["transfer"]),
+        trials=(),
+        measured_s=0.0,
+    )
+    runs = Runs(profile, workload, watch, took["trial"], LIMIT * seconds, tell)
+    runs.presets()
+    runs.rearranged()
+    return replace(runs.profile, measured_s=watch.seconds())
+
+
+class Runs:
+    """Short runs of real architectures; the profile gains one trial with each."""
+
+    def __init__(
+        self, profile: Profile, workload: Any, watch: Stopwatch, seconds: float, limit: float, tell: Callable[[str], Any]
+    ):
+        self.profile, self.seconds = profile, seconds
+        self._watch, self._limit, self._tell = watch, limit, tell
+        self._workloads = {workload.architecture: workload}
+
+    def presets(self) -> None:
+        """The profile's own architecture in any case, the others if there is time."""
+        found = [a for a in layouts.arrangements(self.profile) if not a.changed]
+        own = [a for a in found if a.architecture == self.profile.architecture]
+        self._run(own[0])
+        for arrangement in found:
+            if arrangement is not own[0]:
+                self._run_if_time(arrangement, layouts.predict(self.profile, arrangement))
+
+    def rearranged(self) -> None:
+        """The few that are predicted to gain most over their architecture's preset."""
+        presets = {t.architecture: t.env_steps_per_s for t in self.profile.trials}
+        changed = [a for a in layouts.arrangements(self.profile) if a.changed and a.architecture in presets]
+        gains = []
+        for arrangement in changed:
+            predicted = layouts.predict(self.profile, arrangement)
+            gains.append((predicted.env_steps_per_s / presets[arrangement.architecture], arrangement, predicted))
+        gains.sort(key=lambda entry: -entry[0])
+        for gain, arrangement, predicted in gains[:EXTRA_RUNS]:
+            if gain >= WORTH_SAYING:
+                self._run_if_time(arrangement, predicted)
+
+    def _run_if_time(self, arrangement: Arrangement, predicted: Trial) -> None:
+        """An update or two go by before a window opens, and one ends in it."""
+        needed = self.seconds + 3 * predicted.wall_s / predicted.updates
+        if self._watch.seconds() + needed <= self._limit:
+            self._run(arrangement)
+
+    def _run(self, arrangement: Arrangement) -> None:
+        from shoal.placement.trial import run_trial
+        from shoal.placement.workload import endless, make_workload
+
+        name = arrangement.architecture
+        self._tell(f"{name} for {self.seconds:.0f} s")
+        if name not in self._workloads:
+            known = next(iter(self._workloads.values()))
+            self._workloads[name] = make_workload(name, known.factory, self.profile.network)
+        workload = self._workloads[name]
+        unending = arrangement._replace(config=endless(arrangement.config))
+        trial = run_trial(unending, workload.module, workload.parts, seconds=self.seconds)
+        self.profile = replace(self.profile, trials=(*self.profile.trials, trial))
+
+
+def env_facts(name: str, spec: EnvSpec, env_kwargs: dict[str, Any]) -> EnvFacts:
+    """An environment as a profile names it."""
+    discrete = isinstance(spec.action, Discrete)
+    size = spec.action.n if isinstance(spec.action, Discrete) else len(spec.action.low)
+    return EnvFacts(
+        id=name,
+        settings=env_kwargs,
+        obs_shape=spec.obs.shape,
+        obs_dtype=str(spec.obs.dtype),
+        action="discrete" if discrete else "box",
+        action_size=size,
+    )

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layouts worth trying for a profile, and what the simulated engine says of them. Needs no JAX."""
+
+import dataclasses
+from typing import Any, Literal
+
+from shoal.architectures import presets, registry
+from shoal.placement.profile import Point, Profile, Trial
+from shoal.placement.trial import Arrangement, batch_trajectories, passes, run_trial
+from shoal.placement.twins import twin_parts
+from shoal.types import ArraySpec
+
+EnvKind = Literal["waits", "fills", "threads", "python"]
+"""waits: a step mostly waits for something · fills: one step keeps all cores busy · threads: two threads are faster
+than one · python: it computes, and threads take turns"""
+
+CONSIDERED = ("ppo", "a2c", "impala")
+"""architectures that advice chooses among: one network and objective, three ways to wait"""
+WAITING = 0.5
+"""share of a step in which nothing computes, from which on it counts as waiting"""
+FULL = 0.75
+"""share of the cores from which on they count as busy"""
+THREADS_PAY = 1.4
+"""gain of two threads from which on they count as faster"""
+MOST_ACTORS = 16
+HOSTS = ("numpy", "cpu")
+"""where acting runs without an accelerator"""
+WIDER = 4
+"""how many times as many environments an actor is tried with"""
+SHORTEST_UNROLL = 8
+"""steps below which unrolls are not cut to make room for more environments"""
+SIMULATED_UPDATES = 8
+
+
+def env_kind(profile: Profile) -> EnvKind:
+    """What keeps an environment step from being faster."""
+    point, beside = usual_step(profile), profile.env_beside
+    if point.idle >= WAITING:
+        return "waits"
+    if point.cores >= FULL * profile.cores:
+        return "fills"
+    return "threads" if beside.gain >= THREADS_PAY else "python"
+
+
+def usual_step(profile: Profile) -> Point:
+    """The environment step at the number of environments that the measured architecture gives an actor."""
+    return profile.env_step.near(profile.env_reset.size)
+
+
+def engine_for(architecture: str, num_actors: int) -> str:
+    """One actor in lock-step has nothing to overlap with, so threads would only cost."""
+    return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 else "threads"
+
+
+def arrangements(profile: Profile) -> list[Arrangement]:
+    """Every architecture as preset, and rearranged in the ways that could pay for such an environment."""
+    found = []
+    for architecture in CONSIDERED:
+        config = presets.preset(architecture, profile.env.spec())
+        found.append(arrange(architecture, config, {}))
+        kind = env_kind(profile)
+        if kind == "waits":
+            found += split(architecture, config, min(config.num_envs, MOST_ACTORS))
+            found += crowd(architecture, config)
+        elif kind == "threads":
+            found += split(architecture, config, int(profile.cores))
+        if kind != "fills" and profile.env_step.line().half_size >= WIDER * config.envs_per_actor:
+            found += widen(architecture, config)
+    return found
+
+
+def arrange(architecture: str, config: Any, changed: dict[str, int], same_learning: bool = True) -> Arrangement:
+    """The arrangement of a preset's config with some fields changed."""
+    config = dataclasses.replace(config, **changed)
+    return Arrangement(architecture, engine_for(architecture, config.num_actors), config, changed, same_learning)
+
+
+def split(architecture: str, config: Any, num_actors: int) -> list[Arrangement]:
+    """The same environments over more actors; batches keep their rows. Nothing where that changes nothing."""
+    if num_actors <= config.num_actors or config.num_envs % num_actors:
+        return []
+    changed = {"num_actors": num_actors, "envs_per_actor": config.num_envs // num_actors}
+    if hasattr(config, "batch_trajectories"):
+        rows = config.batch_trajectories * config.envs_per_actor
+        changed["batch_trajectories"] = max(1, rows // changed["envs_per_actor"])
+        changed["queue_slots"] = max(config.queue_slots, changed["batch_trajectories"])
+    return [arrange(architecture, config, changed)]
+
+
+def widen(architecture: str, config: Any) -> list[Arrangement]:
+    """More environments for each actor and shorter unrolls, so that batches keep their rows: other learning."""
+    length = config.unroll_length // WIDER
+    if length < SHORTEST_UNROLL:
+        return []
+    changed = {"envs_per_actor": config.envs_per_actor * WIDER, "unroll_length": length}
+    return [arrange(architecture, config, changed, same_learning=False)]
+
+
+def crowd(architecture: str, config: Any) -> list[Arrangement]:
+    """More actors with one environment each, and shorter unrolls, so that batches keep their rows: other learning."""
+    length, actors = config.unroll_length // WIDER, config.num_envs * WIDER
+    if length < SHORTEST_UNROLL:
+        return []
+    changed = {"num_actors": actors, "envs_per_actor": 1, "unroll_length": length}
+    if hasattr(config, "batch_trajectories"):
+        rows = config.batch_trajectories * config.envs_per_actor * WIDER
+        changed |= {"batch_trajectories": rows, "queue_slots": max(config.queue_slots, rows)}
+    return [arrange(architecture, config, changed, same_learning=False)]
+
+
+def predict(profile: Profile, arrangement: Arrangement) -> Trial:
+    """The architecture's own `run` on twins in virtual time, at the costs measured for the parts.
+
+    Workers in virtual time do not share cores, so the result is slowed to what the cores can compute.
+
+    Check: with one actor in lock-step, a batch takes the sum of its parts.
+    """
+    config = dataclasses.replace(arrangement.config, env_steps=10**12)
+    spec = dataclasses.replace(profile.env.spec(), obs=ArraySpec((1,), "float32"))
+    module, parts = registry.load(arrangement.architecture), twin_parts(spec, 1)
+    unending = arrangement._replace(config=config)
+    trial = run_trial(unending, module, parts, updates=SIMULATED_UPDATES, costs=costs(profile, config))
+    slowest = trial.env_steps / core_limit(profile, config.envs_per_actor, trial.rows, trial.passes)
+    return dataclasses.replace(trial, wall_s=max(trial.wall_s, slowest))
+
+
+def costs(profile: Profile, config: Any) -> dict[str, float]:
+    """Seconds of each phase."""
+    rows = config.envs_per_actor * config.unroll_length
+    overhead = overhead_per_row(profile)
+    return {
+        "start": 0.0,
+        "prepare": 0.0,
+        "act": best_inference(profile, config.envs_per_actor),
+        "env_step": profile.env_step.at(config.envs_per_actor),
+        "assemble": overhead * rows,
+        "update": update_seconds(profile, passes(config), batch_rows(config)),
+        "publish": 0.0,
+        "*": 0.0,
+    }
+
+
+def overhead_per_row(profile: Profile) -> float:
+    """Seconds an actor spends per environment step beside acting and stepping, from the runs; 0 without one."""
+    per_row = []
+    for trial in profile.trials:
+        actor = trial.phases.get("actor", {})
+        per_row.append((actor.get("prepare", 0.0) + actor.get("assemble", 0.0)) / max(1, trial.env_steps))
+    return min(per_row, default=0.0)
+
+
+def best_inference(profile: Profile, batch: int) -> float:
+    """Seconds to act on a batch on the host's own processor."""
+    return min(curve.at(batch) for name, curve in profile.inference.items() if name in HOSTS)
+
+
+def batch_rows(config: Any) -> int:
+    """Environment steps in one batch."""
+    return batch_trajectories(config) * config.envs_per_actor * config.unroll_length
+
+
+def update_seconds(profile: Profile, times: int, rows: int) -> float:
+    """Seconds of one update on the CPU that goes `times` times through its rows; scaled from the measured learner."""
+    measured = passes(presets.preset(profile.architecture, profile.env.spec()))
+    return profile.update["cpu"].at(rows) * times / measured
+
+
+def core_limit(profile: Profile, batch: int, rows: int, times: int) -> float:
+    """Environment steps a second at which all cores compute without pause, or all threads take turns in Python.
+
+    Args:
+      batch: environments of an actor.
+      rows: environment steps in an update.
+      times: how often an update goes through them.
+    """
+    step = profile.env_step.near(batch)
+    hosts = [curve.near(batch) for name, curve in profile.inference.items() if name in HOSTS]
+    act = min(hosts, key=lambda point: point.median_s / point.size)
+    collecting = step.cores * step.mean_s / step.size + act.cores * act.median_s / act.size
+    learning = profile.update["cpu"].near(rows).cores * update_seconds(profile, times, rows) / rows
+    limit = profile.cores / (collecting + learning)
+    return min(limit, 1.0 / collecting) if env_kind(profile) == "python" else limit

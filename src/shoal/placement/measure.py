@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time the parts alone: environment, inference, update, estimate, transfer. Returns data and decides nothing."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from shoal.engines.clock import Timing, measure, measure_together
+from shoal.envs import EnvFactory
+from shoal.losses.returns import gae, vtrace
+from shoal.placement import workload as made
+from shoal.placement.profile import Beside, Curve, Point
+from shoal.placement.trial import batch_trajectories
+from shoal.placement.workload import Workload
+from shoal.types import Box
+
+ACTION_ROWS = 64
+"""random actions drawn before the clock starts, used again and again"""
+SLOW_STEP_S = 0.1
+"""a vector step of this many seconds is not tried with more environments"""
+SLOW_CALL_S = 1.5
+"""no update or inference is tried at a size where one call is expected to take longer"""
+INFERENCE_SIZES = (1, 4, 16, 64, 256)
+TRANSFER_BYTES = (10**3, 10**5, 10**7)
+
+
+class EnvTimings(NamedTuple):
+    """The simulator alone, under random actions."""
+
+    step: Curve
+    reset: Point
+    valid_frac: float
+    beside: Beside
+
+
+class RandomSteps:
+    """Vector steps under random actions; counts rows that were agent steps."""
+
+    def __init__(self, factory: EnvFactory, num_envs: int, first_index: int = 0):
+        self.env = factory.make(num_envs, first_index)
+        actions = made.made_up_actions(factory.spec, ACTION_ROWS, num_envs)
+        self._actions = factory.spec.action.to_env(actions) if isinstance(factory.spec.action, Box) else actions
+        self._calls = self._valid = 0
+        self.reset_point = as_point(num_envs, measure(self.reset, seconds=0.0, min_calls=1, warm_up=0))
+
+    def reset(self) -> None:
+        """Start all environments anew."""
+        self.env.reset(made.SEED)
+        self.env.recv()
+
+    def __call__(self) -> None:
+        self.env.send(self._actions[self._calls % ACTION_ROWS])
+        self._calls += 1
+        self._valid += int(np.count_nonzero(self.env.recv().valid))
+
+    @property
+    def valid_frac(self) -> float:
+        """Share of rows that were agent steps."""
+        return self._valid / max(1, self._calls * self.env.num_envs)
+
+
+def measure_env(factory: EnvFactory, num_envs: int, seconds: float) -> EnvTimings:
+    """Step and reset times at 1, num_envs and 4 * num_envs environments, and whether two threads make it faster.
+
+    More environments are left out where they would take too long to reset or to step.
+
+    Raises:
+      EnvironmentFault: the environment broke its own declaration.
+    """
+    with ExitStack() as stack:
+
+        def start(size: int, first_index: int = 0) -> RandomSteps:
+            steps = RandomSteps(factory, size, first_index)
+            stack.callback(steps.env.close)
+            return steps
+
+        usual = start(num_envs)
+        points = [_time_steps(usual, seconds)]
+        valid_frac, reset = usual.valid_frac, usual.reset_point
+        beside = measure_beside([usual, start(num_envs, num_envs)], seconds)
+        if num_envs > 1:
+            points.insert(0, _time_steps(start(1), seconds))
+        if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
+            points.append(_time_steps(start(4 * num_envs), seconds))
+    return EnvTimings(Curve(points=tuple(points), steady=False), reset, valid_frac, beside)
+
+
+def measure_beside(loops: Sequence[RandomSteps], seconds: float) -> Beside:
+    """Vector steps a second of one thread, then of one for each of the loops, and the cores these keep busy."""
+    alone = measure_together(loops[:1], seconds)
+    both = measure_together(loops, seconds)
+    return Beside(
+        threads=len(loops), alone_per_s=sum(alone.calls_per_s), together_per_s=sum(both.calls_per_s), cores=both.cores
+    )
+
+
+def _time_steps(steps: RandomSteps, seconds: float) -> Point:
+    return as_point(steps.env.num_envs, measure(steps, seconds=seconds, min_calls=5))
+
+
+def measure_inference(workload: Workload, seconds: float) -> dict[str, Curve]:
+    """Acting, from host observations to host actions, over batch sizes: in NumPy where agents act so, and in JAX on
+    the first device of every platform."""
+    agent = workload.parts.agent
+    curves = {}
+    if not acts_in_jax(agent):
+        curves["numpy"] = _sweep(INFERENCE_SIZES, lambda size: act_call(workload, agent, size), seconds)
+    in_jax = agent if acts_in_jax(agent) else made.device_agent(workload)
+    for platform, device in first_devices().items():
+        with jax.default_device(device):
+            curves[platform] = _sweep(INFERENCE_SIZES, lambda size: act_call(workload, in_jax, size), seconds)
+    return curves
+
+
+def act_call(workload: Workload, agent: Any, size: int) -> Callable[[], Any]:
+    """A call of `act` on so many observations."""
+    bound, memory = agent.bind(agent.init(made.SEED)), agent.memory(size)
+    obs = made.made_up_obs(workload.spec, size)
+    noise = np.zeros((size, agent.noise_size), np.float32)
+    return lambda: agent.act(bound, obs, memory, noise)
+
+
+def measure_update(workload: Workload, seconds: float) -> dict[str, Curve]:
+    """The architecture's own learner on batches of several lengths, on the first device of every platform."""
+    config = dataclasses.replace(workload.config, learning_rate=made.HARMLESS_RATE)
+    envs, length = config.envs_per_actor * batch_trajectories(config), config.unroll_length
+    shares = (1 / 16, 1 / 4, 1) if workload.parts.agent.sees_frames else (1 / 4, 1, 4)
+    sizes = sorted({max(2, round(length * share)) * envs for share in shares})
+    curves = {}
+    for platform, device in first_devices().items():
+        with jax.default_device(device):
+            learner = workload.module.make_learner(config, workload.parts.agent)
+            curves[platform] = _sweep(sizes, lambda size: update_call(workload, learner, size // envs, envs), seconds)
+    return curves
+
+
+def update_call(workload: Workload, learner: Any, length: int, num_envs: int) -> Callable[[], None]:
+    """A call of `update` on a made-up batch; each goes on from the state that the one before left."""
+    batch = [made.made_up_trajectory(workload, length, num_envs)]
+    state = learner.init(made.SEED)
+
+    def call() -> None:
+        nonlocal state
+        state, _ = learner.update(state, batch)
+
+    return call
+
+
+def measure_estimate(workload: Workload, seconds: float) -> Point:
+    """Advantages of one batch alone: V-trace where the architecture corrects for lag, else GAE."""
+    config = workload.config
+    num_envs = config.envs_per_actor * batch_trajectories(config)
+    batch = made.made_up_trajectory(workload, config.unroll_length, num_envs)
+    value = np.zeros((config.unroll_length + 1, num_envs), np.float32)
+    settings = {"discount": config.discount, "trace_decay": config.trace_decay}
+    flags = (batch.terminated, batch.truncated, batch.valid)
+    if hasattr(config, "correction"):
+        compiled = jax.jit(lambda reward, value: vtrace(reward, value, *flags, np.zeros_like(batch.reward), **settings))
+    else:
+        compiled = jax.jit(lambda reward, value: gae(reward, value, *flags, **settings))
+    timing = measure(lambda: jax.block_until_ready(compiled(batch.reward, value)), seconds=seconds)
+    return as_point(batch.reward.size, timing)
+
+
+def measure_transfer(seconds: float) -> dict[str, Curve]:
+    """Host memory to the first device of every platform but the CPU, over bytes."""
+
+    def call(device: Any, size: int) -> Callable[[], Any]:
+        data = np.zeros(size, np.uint8)
+        return lambda: jax.device_put(data, device).block_until_ready()
+
+    others = {name: device for name, device in first_devices().items() if name != "cpu"}
+    return {
+        name: _sweep(TRANSFER_BYTES, lambda size, device=device: call(device, size), seconds)
+        for name, device in others.items()
+    }
+
+
+def first_devices() -> dict[str, Any]:
+    """The first device of every platform that JAX sees, the CPU among them."""
+    found = {"cpu": jax.devices("cpu")[0]}
+    for device in jax.devices():
+        found.setdefault(device.platform, device)
+    return found
+
+
+def all_devices() -> list[dict[str, Any]]:
+    """Every JAX device as {"platform", "kind", "id"}."""
+    return [{"platform": d.platform, "kind": d.device_kind, "id": d.id} for d in jax.devices()]
+
+
+def acts_in_jax(agent: Any) -> bool:
+    """Whether the agent's bound params are on a JAX device, not in host memory."""
+    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(agent.bind(agent.init(made.SEED))))
+
+
+def as_point(size: int, timing: Timing) -> Point:
+    """A timing with the size it belongs to."""
+    return Point(size=size, **timing._asdict())
+
+
+def _sweep(sizes: Iterable[int], prepare: Callable[[int], Callable[[], Any]], seconds: float) -> Curve:
+    """Time calls over growing sizes; sizes whose call would take too long are left out, but never the first."""
+    points: list[Point] = []
+    for size in sizes:
+        if points and points[-1].median_s * size / points[-1].size > SLOW_CALL_S:
+            break
+        points.append(as_point(size, measure(prepare(size), seconds=seconds, min_calls=3)))
+    return Curve(points=tuple(points))

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A profile: what was measured on one machine for one environment and network, as data and as a JSON file."""
+
+import dataclasses
+import json
+import math
+import tempfile
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from shoal.errors import CheckpointError, ConfigError
+from shoal.placement.lines import Line, fit_line
+from shoal.records.files import replace_json
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec
+
+VERSION = 1
+"""of the file's form; raised whenever a reader of the old form would misread the new one"""
+
+
+ONE_THREAD = 1.1
+"""cores up to which a call is taken to compute on one thread"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What one call costs at one size, in seconds."""
+
+    size: int
+    """environments of an environment step, observations of an inference, rows of an update, bytes of a transfer"""
+    calls: int
+    median_s: float
+    mean_s: float
+    p99_s: float
+    cpu_s: float
+    """processor time over all cores, per call"""
+    delay_s: float
+    """per call, over all threads: ready to run while other programs had the cores"""
+
+    @property
+    def cores(self) -> float:
+        """Cores that a call keeps busy, or would if other programs left them."""
+        return (self.cpu_s + self.delay_s) / self.mean_s
+
+    @property
+    def idle(self) -> float:
+        """Share of the call in which no thread of this process had anything to compute: it waited for something."""
+        return max(0.0, 1.0 - self.cores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One kind of call over several sizes, in growing order."""
+
+    points: tuple[Point, ...]
+    steady: bool = True
+    """the work of a call is always the same, so that its median speaks for it; else rare long calls count too"""
+
+    def line(self) -> Line:
+        """seconds = a + b * size."""
+        return fit_line([(p.size, self.seconds(p)) for p in self.points])
+
+    def seconds(self, point: Point) -> float:
+        """The number that speaks for a point, without what other programs took from it where that can be told."""
+        if self.steady:
+            return point.median_s
+        one_thread = point.cores <= ONE_THREAD
+        return point.mean_s - point.delay_s if one_thread else point.mean_s
+
+    def at(self, size: int) -> float:
+        """Seconds at a size: measured where it was, from the line elsewhere."""
+        exact = [self.seconds(p) for p in self.points if p.size == size]
+        return exact[0] if exact else self.line().at(size)
+
+    def near(self, size: int) -> Point:
+        """The point measured at the size nearest to this one."""
+        return min(self.points, key=lambda p: abs(p.size - size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A few seconds of one architecture on a real engine, compiling left out."""
+
+    architecture: str
+    engine: str
+    simulated: bool
+    """predicted in virtual time from the costs of the parts, not run"""
+    settings: dict[str, int]
+    """the Config fields that say where work runs and how much of it at a time"""
+    changed: dict[str, int]
+    """of these, the ones that differ from the preset"""
+    same_learning: bool
+    """the learner gets the same environments, steps and rows in a batch as with the preset"""
+    passes: int
+    """how often the learner goes through each batch"""
+    wall_s: float
+    env_steps: int
+    updates: int
+    """batches trained on"""
+    phases: dict[str, dict[str, float]]
+    """seconds by role and phase, summed over workers; the rest of a worker's time it waited"""
+    lag_mean: float | None
+
+    @property
+    def env_steps_per_s(self) -> float:
+        """Agent steps received by the learner in a second."""
+        return self.env_steps / self.wall_s
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Workers by role."""
+        return {"actor": self.settings["num_actors"], "learner": 1}
+
+    @property
+    def rows(self) -> int:
+        """Environment steps in one batch."""
+        s = self.settings
+        return s["batch_trajectories"] * s["envs_per_actor"] * s["unroll_length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Whether threads of one process step environments faster than one thread does."""
+
+    threads: int
+    alone_per_s: float
+    """vector steps a second of one thread, measured right before the following"""
+    together_per_s: float
+    """vector steps a second of all threads, each with environments of its own"""
+    cores: float
+    """cores that all threads kept busy"""
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast the threads are."""
+        return self.together_per_s / self.alone_per_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvFacts:
+    """What was measured on."""
+
+    id: str
+    settings: dict[str, Any]
+    obs_shape: tuple[int, ...]
+    obs_dtype: str
+    action: Literal["discrete", "box"]
+    action_size: int
+    """number of actions, or of numbers in one"""
+
+    @property
+    def obs_bytes(self) -> int:
+        """Bytes of one observation."""
+        return math.prod(self.obs_shape) * np.dtype(self.obs_dtype).itemsize
+
+    def spec(self) -> EnvSpec:
+        """The form of the environment, with actions on the unit scale."""
+        size = self.action_size
+        action = Discrete(size) if self.action == "discrete" else Box((size,), (-1.0,) * size, (1.0,) * size)
+        return EnvSpec(self.id, ArraySpec(self.obs_shape, self.obs_dtype), action)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Everything measured. Written, read and compared whole; decisions are made from it and from nothing else."""
+
+    version: int
+    shoal: str
+    hardware: dict[str, Any]
+    env: EnvFacts
+    network: str
+    params: int
+    """numbers in the network"""
+    architecture: str
+    """whose learner the update and the estimate are"""
+    env_step: Curve
+    env_reset: Point
+    valid_frac: float
+    """share of environment steps that were agent steps; the others only reset"""
+    env_beside: Beside
+    inference: dict[str, Curve]
+    """by where it ran: numpy, cpu, gpu, ..."""
+    update: dict[str, Curve]
+    """by device platform, over rows"""
+    estimate: Point
+    """advantages or V-trace of one batch alone, over rows; a part of the update"""
+    transfer: dict[str, Curve]
+    """to each platform but the CPU, over bytes"""
+    trials: tuple[Trial, ...]
+    measured_s: float
+
+    @property
+    def cores(self) -> float:
+        """Cores this process may use."""
+        return float(self.hardware["usable_cores"])
+
+    @property
+    def accelerators(self) -> list[str]:
+        """Platforms other than the CPU that were measured."""
+        return [name for name in self.update if name != "cpu"]
+
+
+def check_writable(path: Path) -> None:
+    """Raise ConfigError now rather than after measuring if a profile could not be written here."""
+    reason = "it is a folder" if path.is_dir() else None
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+    if reason:
+        raise ConfigError(f"--json {path} cannot be written: {reason}; name a file in a folder you can write to")
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    """Write a profile as JSON; a reader sees the old file or the new one, never half of one.
+
+    Check: `read_profile` gives back an equal profile.
+    """
+    try:
+        replace_json(path, profile)
+    except CheckpointError as fault:
+        raise ConfigError(str(fault).partition(";")[0] + "; name a file in a folder you can write to") from fault
+
+
+def read_profile(path: Path) -> Profile:
+    """A profile from its file.
+
+    Raises:
+      ConfigError: not there, not a profile, or of another version.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except OSError as fault:
+        raise ConfigError(f"profile {path} cannot be read: {(fault.strerror or str(fault)).lower()}") from None
+    except ValueError as fault:
+        raise ConfigError(f"profile {path} is no JSON ({fault}); measure again with shoal advise --json") from None
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != VERSION:
+        what = "no profile" if version is None else f"a profile of form {version}"
+        raise ConfigError(f"{path} is {what}, this shoal reads form {VERSION}; measure again with shoal advise --json")
+    try:
+        return _build(Profile, data)
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        reason = f"{type(fault).__name__}: {fault}"
+        raise ConfigError(f"profile {path} is damaged ({reason}); measure again with shoal advise --json") from None
+
+
+def _build(kind: Any, data: Any) -> Any:
+    """A value of an annotated type from what JSON made of it."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{f.name: _build(hints[f.name], data[f.name]) for f in dataclasses.fields(kind)})  # type: ignore[operator]
+    if origin in (types.UnionType, typing.Union):
+        return None if data is None else _build(args[0], data)
+    if origin is tuple:
+        return tuple(_build(args[0], item) for item in data)
+    if origin is dict:
+        return {key: _build(args[1], item) for key, item in data.items()}
+    if kind in (int, float, str):
+        return kind(data)
+    return data

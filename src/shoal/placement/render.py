@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Advice as a person reads it: a table of stages, the limits, what was compared, the verdict. Rich draws it."""
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from shoal.placement.profile import Profile, Trial
+from shoal.placement.stages import BOXES
+from shoal.placement.verdict import Advice, Limits, describe
+from shoal.records.readable import count, percent
+
+PLAIN_WIDTH = 120
+"""columns where the output is no terminal"""
+
+
+def render(advice: Advice, profile: Profile) -> RenderableType:
+    """Everything, for rich to print."""
+    trial = advice.trial
+    measured = f"{trial.architecture}, {describe(trial)}: {count(trial.env_steps_per_s)} steps/s"
+    return Group(
+        _title(profile),
+        _head("Where the time goes", measured),
+        stage_table(advice),
+        _head("Limits", "agent steps a second if the other parts cost nothing"),
+        _indented(limits_text(advice.limits, trial)),
+        _head("Compared on this machine", ""),
+        choice_table(advice),
+        _head("Verdict", ""),
+        _indented(Text("\n").join(Text(reason) for reason in advice.reasons)),
+        _indented(Text.assemble(("\nRun    ", "bold"), (advice.command, "bold green"))),
+        _indented(Text.assemble(("Then   ", "bold"), (race(profile), "green"))),
+        _indented(Text("       steps/s is not learning: that compares returns", style="dim")),
+    )
+
+
+def race(profile: Profile) -> str:
+    """The line that compares learning rather than speed."""
+    return f"shoal race ppo a2c impala --env {profile.env.id} --env-steps 100000"
+
+
+def stage_table(advice: Advice) -> Table:
+    """One row a stage, under the boxes they belong to."""
+    table = _table()
+    for name in ("stage", "share", "us/step"):
+        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+    table.add_column("can it be parallelised, and how?", ratio=1)
+    table.add_column("CPU or GPU?", max_width=14)
+    table.add_column("GPU from", max_width=14)
+    largest = max(advice.stages, key=lambda stage: stage.share)
+    for group in BOXES:
+        table.add_row(Text(group, style="bold cyan"))
+        for stage in (s for s in advice.stages if s.box == group):
+            style = "bold" if stage is largest else ""
+            figures = (percent(stage.share), f"{stage.per_step_s * 1e6:,.1f}")
+            table.add_row(
+                Text("  " + stage.name, style=style),
+                *(Text(figure, style=style) for figure in figures),
+                Text(stage.parallel),
+                Text(stage.device),
+                Text(stage.break_even),
+            )
+    return table
+
+
+def limits_text(limits: Limits, trial: Trial) -> Text:
+    """The parts alone, then together."""
+    alone = f"simulator {count(limits.simulator)} · inference {count(limits.inference)} · update {count(limits.update)}"
+    both = f"in turn {count(limits.series)} · overlapped on these cores {count(limits.overlapped)}"
+    return Text(f"{alone}\n{both} · measured {count(trial.env_steps_per_s)}")
+
+
+def choice_table(advice: Advice) -> Table:
+    """What was run and what was predicted, fastest first; the recommended one is marked."""
+    table = _table()
+    table.add_column("")
+    table.add_column("architecture")
+    table.add_column("layout", ratio=1)
+    for name in ("steps/s", "from", "each sample", "lag"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for trial in advice.choices:
+        mine = trial is advice.best
+        table.add_row(
+            Text(">" if mine else " ", style="bold green"),
+            Text(trial.architecture, style="bold" if mine else ""),
+            Text(describe(trial) + ("" if trial.same_learning else " (learns otherwise)")),
+            count(trial.env_steps_per_s),
+            Text("predicted" if trial.simulated else "measured", style="dim" if trial.simulated else ""),
+            f"{trial.passes}x",
+            "-" if trial.lag_mean is None else f"{trial.lag_mean:.1f}",
+        )
+    return table
+
+
+def _title(profile: Profile) -> RenderableType:
+    hardware = profile.hardware
+    devices = ", ".join(f"{d['platform']} ({d['kind']})" for d in hardware["devices"] if d["platform"] != "cpu")
+    facts = (
+        f"observations {list(profile.env.obs_shape)} {profile.env.obs_dtype} · network of {profile.params:,} numbers\n"
+        f"{profile.cores:g} cores, {hardware['cpu_model']} · {devices or 'no GPU seen'}"
+        f" · measured in {profile.measured_s:.0f} s"
+    )
+    return Text(profile.env.id + "\n", style="bold") + Text(facts, style="dim")
+
+
+def _head(title: str, more: str) -> Text:
+    return Text("\n" + title, style="bold") + Text(f"  {more}", style="dim")
+
+
+def _indented(text: Text) -> Padding:
+    return Padding(text, (0, 0, 0, 2))
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=True, header_style="dim", expand=True)

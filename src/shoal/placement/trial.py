@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short stretch of an architecture's own `run`, real or in simulated time: the time split comes from its timers."""
+
+import math
+from typing import Any, NamedTuple
+
+from shoal.architectures.base import Parts
+from shoal.engines import Engine, make_engine
+from shoal.placement.profile import Trial
+
+LONG_UPDATE_S = 1.0
+"""after a first update longer than this the window opens at once: a second one to settle would cost too much"""
+
+
+class Arrangement(NamedTuple):
+    """An architecture's settings and the engine to run them on."""
+
+    architecture: str
+    engine: str
+    config: Any
+    changed: dict[str, int]
+    """fields in which the config departs from the preset"""
+    same_learning: bool
+    """the learner gets the same number of environments, steps and rows as with the preset"""
+
+
+class Window:
+    """Opens after the first update or two, so that compiling and starting are left out; closes `seconds` later."""
+
+    def __init__(self, engine: Engine, seconds: float, updates: int):
+        self.engine, self.seconds, self.limit = engine, seconds, updates
+        self.first: tuple[float, int, dict] | None = None
+        self.last: tuple[float, int, dict] | None = None
+        self.settled = False
+        self.updates = 0
+        self.lags: list[float] = []
+
+    def visit(self, state: Any, batch: list, metrics: dict[str, float]) -> Any:
+        """Called after every update."""
+        now = self.engine.now()
+        if self.first is None:
+            if self.settled or self.engine.phases()["learner"]["update"] > LONG_UPDATE_S:
+                self.first = (now, state.env_steps, self.engine.phases())
+            self.settled = True
+            return state
+        self.updates += 1
+        # the state's version already counts the publish that this update led to
+        self.lags += [float(state.version - 1 - item.version[0]) for item in batch]
+        over = now - self.first[0] >= self.seconds or self.updates >= self.limit
+        if over and self.last is None:
+            self.last = (now, state.env_steps, self.engine.phases())
+            self.engine.stop("measured")
+        return state
+
+
+def run_trial(
+    arrangement: Arrangement,
+    module: Any,
+    parts: Parts,
+    *,
+    seconds: float = math.inf,
+    updates: int = 10**9,
+    costs: dict[str, Any] | None = None,
+) -> Trial:
+    """Run an architecture for some seconds or updates after it has settled.
+
+    Args:
+      costs: virtual seconds by phase; with them it is predicted on the simulated engine rather than run.
+
+    Raises:
+      RoleFailed: the environment failed in a worker.
+    """
+    engine = make_engine(arrangement.engine if costs is None else "simulated", costs=costs)
+    window = Window(engine, seconds, updates)
+    config = arrangement.config
+    engine.run(module.run, config, parts, None, window.visit)
+    if window.first is None or window.last is None:
+        raise AssertionError(f"{arrangement.architecture} ended before it was measured")
+    (began, steps_before, phases), (ended, steps, phases_after) = window.first, window.last
+    return Trial(
+        architecture=arrangement.architecture,
+        engine=arrangement.engine,
+        simulated=costs is not None,
+        settings=layout(config),
+        changed=arrangement.changed,
+        same_learning=arrangement.same_learning,
+        passes=passes(config),
+        wall_s=ended - began,
+        env_steps=steps - steps_before,
+        updates=window.updates,
+        phases=_difference(phases_after, phases),
+        lag_mean=sum(window.lags) / len(window.lags),
+    )
+
+
+def batch_trajectories(config: Any) -> int:
+    """Trajectories in one batch: in lock-step, one of every actor."""
+    return getattr(config, "batch_trajectories", config.num_actors)
+
+
+def passes(config: Any) -> int:
+    """How often the learner goes through a batch."""
+    return getattr(config, "epochs", 1)
+
+
+def layout(config: Any) -> dict[str, int]:
+    """The settings that say where work runs and how much of it at a time."""
+    names = ("num_actors", "envs_per_actor", "unroll_length")
+    return {name: getattr(config, name) for name in names} | {"batch_trajectories": batch_trajectories(config)}
+
+
+def _difference(after: dict[str, dict[str, float]], before: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {
+        role: {name: seconds - before.get(role, {}).get(name, 0.0) for name, seconds in timers.items()}
+        for role, timers in after.items()
+    }

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to run here, why, and what it is limited by. Pure functions of a profile."""
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from shoal.placement.layouts import (
+    arrangements,
+    best_inference,
+    core_limit,
+    env_kind,
+    predict,
+    update_seconds,
+    usual_step,
+)
+from shoal.placement.profile import Profile, Trial
+from shoal.placement.stages import Stage, stages, where
+from shoal.records.readable import count, percent
+
+REUSE_PAYS = 2.0
+"""PPO's passes over each batch are taken to be worth so many times the samples: it is preferred unless another
+architecture collects more than this many times as fast"""
+LAG_COSTS = 1.15
+"""IMPALA's stale data are taken to cost so much: lock-step is preferred unless IMPALA is faster by more"""
+WORTH_SAYING = 1.25
+"""a gain below this is not worth a change"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Agent steps a second at which each part alone could go, and two bounds on all of them together."""
+
+    simulator: float
+    inference: float
+    update: float
+    series: float
+    """one after the other on one thread"""
+    overlapped: float
+    """collecting and learning at the same time, within the cores"""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """All that is decided from a profile."""
+
+    trial: Trial
+    """the run that the stages describe"""
+    stages: list[Stage]
+    limits: Limits
+    choices: list[Trial]
+    """what was considered, fastest first; the simulated ones were predicted, not run"""
+    best: Trial
+    command: str
+    """the one line to run"""
+    reasons: list[str]
+
+
+def advise_on(profile: Profile, architecture: str | None = None) -> Advice:
+    """Everything that can be said about a profile that holds at least one run.
+
+    Args:
+      architecture: the one whose stages are wanted; None for the best one's.
+
+    Check: a profile read back from its file gives the same advice.
+    """
+    choices = sorted(consider(profile), key=lambda trial: -trial.env_steps_per_s)
+    best = choose(choices)
+    measured = [t for t in choices if not t.simulated]
+    asked = [t for t in measured if t.architecture == architecture and not t.changed]
+    trial = asked[0] if asked else best if not best.simulated else measured[0]
+    rows = stages(profile, trial)
+    bounds = limits(profile, trial)
+    return Advice(trial, rows, bounds, choices, best, command(profile, best), reasons(profile, choices, best))
+
+
+def consider(profile: Profile) -> list[Trial]:
+    """The runs, and predictions for the arrangements that were not run."""
+    ran = {(t.architecture, str(t.changed)) for t in profile.trials}
+    others = [a for a in arrangements(profile) if (a.architecture, str(a.changed)) not in ran]
+    return [*profile.trials, *(predict(profile, a) for a in others)]
+
+
+def choose(choices: list[Trial]) -> Trial:
+    """The choice to recommend: as fast as can be without changing what is learnt, weighed by what samples are worth."""
+    fastest = {name: quickest(choices, name) for name in {t.architecture for t in choices}}
+    ppo = fastest.pop("ppo", None)
+    if ppo and all(ppo.env_steps_per_s * REUSE_PAYS >= t.env_steps_per_s for t in fastest.values()):
+        return ppo
+    return max(fastest.values(), key=lambda t: t.env_steps_per_s / (LAG_COSTS if t.architecture == "impala" else 1.0))
+
+
+def quickest(choices: list[Trial], architecture: str) -> Trial:
+    """An architecture's fastest arrangement that learns as its preset does; the preset unless a change is worth it."""
+    own = [t for t in choices if t.architecture == architecture and t.same_learning]
+    return max(own, key=lambda t: t.env_steps_per_s * (1.0 if t.changed else WORTH_SAYING))
+
+
+def limits(profile: Profile, trial: Trial) -> Limits:
+    """What each part alone allows in this arrangement, in agent steps a second.
+
+    Check: series is never above overlapped, and both are never above the slowest part.
+    """
+    batch, actors = trial.settings["envs_per_actor"], trial.settings["num_actors"]
+    gain = {"waits": float(actors), "threads": min(profile.env_beside.gain, actors)}.get(env_kind(profile), 1.0)
+    simulator = profile.valid_frac * batch / profile.env_step.at(batch) * gain
+    inference = profile.valid_frac * batch / best_inference(profile, batch)
+    update = profile.valid_frac * trial.rows / update_seconds(profile, trial.passes, trial.rows)
+    series = 1 / (1 / simulator + 1 / inference + 1 / update)
+    overlapped = 1 / max(1 / simulator + 1 / inference, 1 / update)
+    cores = profile.valid_frac * core_limit(profile, batch, trial.rows, trial.passes)
+    return Limits(simulator, inference, update, series, max(series, min(overlapped, cores)))
+
+
+def command(profile: Profile, trial: Trial) -> str:
+    """The line that trains in this arrangement."""
+    words = ["shoal", "train", trial.architecture, "--env", profile.env.id]
+    if profile.env.settings:
+        words += ["--env-kwargs", json.dumps(profile.env.settings)]
+    if profile.network != "auto":
+        words += ["--network", profile.network]
+    for name, value in trial.changed.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
+    return shlex.join(words)
+
+
+def describe(trial: Trial) -> str:
+    """A layout in words."""
+    s = trial.settings
+    actors = f"{s['num_actors']} actor{'s' if s['num_actors'] > 1 else ''}"
+    where_it_runs = "in turn on one thread" if trial.engine == "inline" else "on threads"
+    return f"{actors} x {s['envs_per_actor']} environments x {s['unroll_length']} steps, {where_it_runs}"
+
+
+def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
+    """The verdict, a sentence each: which architecture, parallel or not, GPU or not, what else to know."""
+    said = [why_this_one(choices, best), why_parallel(profile, choices, best), why_gpu(profile, best)]
+    faster = [t for t in choices if not t.same_learning and t.architecture == best.architecture]
+    if faster and faster[0].env_steps_per_s >= WORTH_SAYING * best.env_steps_per_s:
+        times = faster[0].env_steps_per_s / best.env_steps_per_s
+        said.append(
+            f"{times:.1f}x the steps with {describe(faster[0])}, but then it learns otherwise, so compare returns: "
+            f"`{command(profile, faster[0])}`."
+        )
+    point = usual_step(profile)
+    kept_away = point.delay_s / max(point.cpu_s + point.delay_s, 1e-12)
+    if kept_away > 0.1:
+        said.append(
+            f"Other programs had the cores for {percent(kept_away)} of the time these measurements wanted them: "
+            "without them all figures are better, and shares may differ."
+        )
+    return said
+
+
+def why_this_one(choices: list[Trial], best: Trial) -> str:
+    """Steps against how often each is used."""
+    others = {t.architecture: quickest(choices, t.architecture) for t in choices if t.architecture != best.architecture}
+    rates = ", ".join(f"{name} {count(t.env_steps_per_s)}" for name, t in sorted(others.items()))
+    rate = f"{best.architecture} collects {count(best.env_steps_per_s)} steps/s here"
+    if not others:
+        return f"{rate}."
+    if best.passes > 1:
+        return f"{rate} ({rates}) and trains {best.passes} times on each, so it usually needs the fewest of them."
+    ppo = others.get("ppo")
+    if ppo is not None:
+        times = best.env_steps_per_s / ppo.env_steps_per_s
+        return f"{rate} ({rates}): {times:.1f}x those of ppo, more than ppo's {ppo.passes} passes over each are worth."
+    return f"{rate} ({rates})."
+
+
+def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
+    """Whether more than one thread pays."""
+    serial = [t for t in choices if t.engine == "inline" and not t.changed]
+    if best.engine != "inline":
+        same = [t for t in serial if t.architecture == best.architecture] or serial
+        rate = max((t.env_steps_per_s for t in same), default=best.env_steps_per_s)
+        times = f"{best.env_steps_per_s / rate:.1f}x {same[0].architecture if same else best.architecture}"
+        why = "waiting environments overlap" if env_kind(profile) == "waits" else "collecting and learning overlap"
+        return f"Parallelise: {why}, {times} with one actor in turn."
+    why = {
+        "waits": "the steps are too short for threads to hide the waiting",
+        "fills": f"the simulator and the update each keep all {profile.cores:g} cores busy already, in turn",
+        "threads": "what threads could gain is lost in handing over",
+        "python": "the simulator holds Python's lock, so threads would take turns with it",
+    }[env_kind(profile)]
+    threaded = [t for t in choices if t.engine == "threads"]
+    return f"Don't parallelise: {why}{evidence(threaded[0], best) if threaded else ''}."
+
+
+def evidence(threaded: Trial, best: Trial) -> str:
+    """The fastest thing on threads, beside what is recommended."""
+    times = threaded.env_steps_per_s / best.env_steps_per_s
+    return f" ({threaded.architecture} on threads: {times:.1f}x)"
+
+
+def why_gpu(profile: Profile, best: Trial) -> str:
+    """What an accelerator does here, or could do at most."""
+    if profile.accelerators:
+        act, from_batch = where(profile, profile.inference, best.settings["envs_per_actor"], "observations")
+        learn, from_rows = where(profile, profile.update, best.rows, "rows")
+        return f"Act on the {act} (GPU from {from_batch}); update on the {learn} (GPU from {from_rows})."
+    most = limits(profile, best).simulator / best.env_steps_per_s
+    if most < WORTH_SAYING:
+        return f"No GPU seen, and none needed: with inference and update for nothing it would be {most:.2f}x as fast."
+    return (
+        f"No GPU seen. One that made inference and update free would make this {most:.1f}x as fast; "
+        "the simulator stays on the CPU."
+    )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be measured: one environment, one network, and the real parts of an architecture over them."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+
+from shoal.architectures import presets, registry
+from shoal.architectures.base import Parts
+from shoal.envs import EnvFactory
+from shoal.networks.resolve import NetworkClass, resolve
+from shoal.types import Array, Box, EnvSpec, Trajectory
+
+SEED = 0
+ENDLESS = 10**12
+"""env_steps of a measured run: it is stopped by the clock, and the learning rate stays where it starts"""
+HARMLESS_RATE = 1e-8
+"""learning rate for updates on made-up data, so that numbers stay finite however often they repeat"""
+
+
+def endless(config: Any) -> Any:
+    """The config for a run that only the clock ends."""
+    return dataclasses.replace(config, env_steps=ENDLESS, seed=SEED)
+
+
+class Workload(NamedTuple):
+    """An architecture's module and parts on the environment and network in question."""
+
+    architecture: str
+    module: Any
+    config: Any
+    factory: EnvFactory
+    network: NetworkClass
+    parts: Parts
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Of the environment."""
+        return self.factory.spec
+
+
+def make_workload(architecture: str, factory: EnvFactory, network: str) -> Workload:
+    """Real parts for an architecture's preset.
+
+    Raises:
+      ConfigError: unknown architecture or network, or a network that does not fit the environment.
+    """
+    module = registry.load(architecture)
+    config = endless(presets.preset(architecture, factory.spec))
+    network_class = resolve(network, factory.spec)
+    agent = module.make_agent(config, factory.spec, network_class)
+    parts = Parts(factory.spec, factory.make, agent, module.make_learner(config, agent), SEED)
+    return Workload(architecture, module, config, factory, network_class, parts)
+
+
+class OnDevice(eqx.Module):
+    """A network that agents run in JAX, also where it is of a kind that they would run in NumPy."""
+
+    inner: Any
+
+    def __call__(self, obs: Array) -> Any:
+        """What the network inside returns."""
+        return self.inner(obs)
+
+
+def device_agent(workload: Workload) -> Any:
+    """The workload's agent, acting in JAX whatever its network."""
+    network = workload.network
+    return workload.module.make_agent(workload.config, workload.spec, lambda spec, key: OnDevice(network(spec, key)))
+
+
+def made_up_obs(spec: EnvSpec, *leading: int) -> np.ndarray:
+    """Random observations [*leading, ...] of the environment's shape and dtype."""
+    generator, shape = np.random.default_rng(SEED), (*leading, *spec.obs.shape)
+    if np.dtype(spec.obs.dtype).kind == "f":
+        return generator.standard_normal(shape, np.float32).astype(spec.obs.dtype)
+    return generator.integers(0, 100, shape).astype(spec.obs.dtype)
+
+
+def made_up_actions(spec: EnvSpec, *leading: int) -> np.ndarray:
+    """Random actions [*leading, ...] on the agent's scale: indices, or numbers in [-1, 1]."""
+    generator = np.random.default_rng(SEED)
+    if isinstance(spec.action, Box):
+        return generator.uniform(-1, 1, (*leading, *spec.action.shape)).astype(np.float32)
+    return generator.integers(0, spec.action.n, leading, np.int32)
+
+
+def made_up_trajectory(workload: Workload, length: int, num_envs: int) -> Trajectory:
+    """A trajectory [length, num_envs] of the right shapes, for timing updates without waiting for a simulator."""
+    shape = (length, num_envs)
+    none = np.zeros(shape, bool)
+    return Trajectory(
+        obs=made_up_obs(workload.spec, length + 1, num_envs),
+        action=made_up_actions(workload.spec, *shape),
+        reward=np.random.default_rng(SEED).standard_normal(shape, np.float32),
+        terminated=none,
+        truncated=none,
+        valid=~none,
+        log_prob=np.full(shape, -1.0, np.float32),
+        memory=workload.parts.agent.memory(num_envs),
+        version=np.zeros(num_envs, np.int64),
+        episode_return=np.full(shape, np.nan, np.float32),
+        episode_length=np.zeros(shape, np.int32),
+    )
