@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the pages of docs/ that repeat what the code says: architectures with their fields, metrics, exit codes.
+"""Write the pages of docs/ that repeat what code and tests say: architectures, systems, metrics, exit codes.
+
+The README gets the table of systems between its markers.
 
 python docs/generate.py            write them
 python docs/generate.py --check    exit 1 if a page differs from what would be written
@@ -12,11 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import systems
+
 from shoal import errors
 from shoal.architectures import registry
 from shoal.records.metrics import METRICS
 
 FOLDER = Path(__file__).resolve().parent
+README = FOLDER.parent / "README.md"
 NOTE = "<!-- written by `make docs`; change the code it names instead -->\n"
 
 
@@ -90,7 +95,10 @@ def pages() -> dict[Path, str]:
     architectures = {
         FOLDER / "architectures" / f"{name}.md": architecture_page(name) for name in registry.ARCHITECTURES
     }
+    evidence = systems.load_evidence(FOLDER / "evidence.json")
     return architectures | {
+        README: systems.inserted(README.read_text(), evidence),
+        FOLDER / "systems.md": systems.page(evidence, NOTE),
         FOLDER / "architectures" / "README.md": index_page(),
         FOLDER / "metrics.md": metrics_page(),
         FOLDER / "exit_codes.md": exit_codes_page(),
@@ -98,9 +106,9 @@ def pages() -> dict[Path, str]:
 
 
 def stale() -> list[str]:
-    """Generated pages that are missing or differ from what the code says now."""
+    """Generated pages that are missing or differ from what code and tests say now."""
     return [
-        path.relative_to(FOLDER).as_posix()
+        path.relative_to(FOLDER.parent).as_posix()
         for path, text in pages().items()
         if not path.is_file() or path.read_text() != text
     ]
@@ -108,14 +116,23 @@ def stale() -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Write the pages, or say which would change."""
+    try:
+        return write_or_check(argv)
+    except ValueError as fault:  # pages that cannot take what goes into them
+        print(fault)
+        return 1
+
+
+def write_or_check(argv: list[str]) -> int:
+    """The exit code of `main`; faults come out as exceptions."""
     if argv == ["--check"]:
         for name in stale():
-            print(f"docs/{name} is not what the code says: run `make docs`")
+            print(f"{name} is not what code and tests say: run `make docs`")
         return bool(stale())
     for path, text in pages().items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    print(f"wrote {len(pages())} pages to docs/")
+    print(f"wrote {len(pages())} pages")
     return 0
 
 
