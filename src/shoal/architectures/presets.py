@@ -13,24 +13,34 @@ from shoal.types import Box, EnvSpec
 def preset(architecture: str, spec: EnvSpec) -> Any:
     """The architecture's Config for an environment of this form.
 
-    Frames [stack, height, width] get the Atari settings, Box actions the continuous ones, all others the classic ones.
+    Frames [stack, height, width] get the Atari settings, Box actions the continuous ones, all others the classic ones,
+    with rewards scaled down where episodes are long.
     """
     config = registry.load(architecture).Config
     if len(spec.obs.shape) == 3 and spec.obs.dtype == "uint8":
         kind = ATARI
     elif isinstance(spec.action, Box):
         kind = CONTINUOUS
-    else:
+    elif (spec.max_episode_steps or 0) >= LONG_EPISODE:
         kind = CLASSIC_CONTROL
+    else:
+        kind = SHORT_EPISODES
     return config(**kind[architecture])
 
 
-CLASSIC_CONTROL: dict[str, dict[str, Any]] = {
+LONG_EPISODE = 100
+"""steps from which on a reward of one a step adds up to values that swamp the policy's share of the gradient"""
+
+
+SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "a2c": {"unroll_length": 32, "learning_rate": 2e-3},
     "ppo": {"learning_rate": 2.5e-3},
     "impala": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
 }
-"""many short episodes, small network"""
+"""small network, rewards of about one an episode"""
+
+CLASSIC_CONTROL = {name: {**fields, "reward_scale": 0.1} for name, fields in SHORT_EPISODES.items()}
+"""the same with rewards that add up over hundreds of steps, brought back to values of about ten"""
 
 CONTINUOUS: dict[str, dict[str, Any]] = {
     "a2c": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
