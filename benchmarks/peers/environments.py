@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environment as Stable-Baselines3 makes it: eight single ones, each with Gymnasium's default wrappers."""
+
+import gymnasium
+
+SINGLE = "benchmarks.peers.environments:cartpole"
+"""what `shoal train --env` is given for single environments"""
+NATIVE = "CartPole-v1"
+"""Gymnasium's own vector form of it, which shoal takes by itself"""
+
+
+def cartpole() -> gymnasium.Env:
+    """One CartPole-v1."""
+    return gymnasium.make("CartPole-v1")

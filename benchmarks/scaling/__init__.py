@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How throughput changes with the workers, measured on threads and predicted in simulated time."""
