@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short runs of each architecture on a split-invariant toy environment, with everything they did kept."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from shoal import envs, seeds
+from shoal.architectures import registry
+from shoal.architectures.base import Parts
+from shoal.engines import make_engine
+from shoal.engines.base import Engine
+from shoal.networks.resolve import resolve
+
+NAMES = tuple(registry.ARCHITECTURES)
+ENV = "toy:catch"
+NUM_ACTORS, ENVS_PER_ACTOR, UNROLL = 2, 2, 6
+
+
+@dataclass
+class Run:
+    """What a visit sees, update by update."""
+
+    engine: Engine
+    states: list[Any] = field(default_factory=list)
+    lags: list[np.ndarray] = field(default_factory=list)
+    senders_versions: list[list[int]] = field(default_factory=list)
+
+    def visit(self, state, batch, metrics):
+        self.states.append(state)
+        self.lags.append(np.concatenate([state.version - 1 - item.version for item in batch]))
+        self.senders_versions.append([int(item.version[0]) for item in batch])
+        return state
+
+    @property
+    def params(self) -> np.ndarray:
+        return np.array(self.states[-1].params)
+
+
+def config_of(architecture: str, updates: int, seed: int = 0, **fields: Any) -> Any:
+    """A small config that takes about `updates` updates."""
+    small = {
+        "num_actors": NUM_ACTORS,
+        "envs_per_actor": ENVS_PER_ACTOR,
+        "unroll_length": UNROLL,
+        "seed": seed,
+        "anneal_learning_rate": False,
+    }
+    config = dataclasses.replace(registry.load(architecture).Config(), **{**small, **fields})
+    trajectories = getattr(config, "batch_trajectories", config.num_actors)
+    return dataclasses.replace(config, env_steps=updates * trajectories * config.envs_per_actor * config.unroll_length)
+
+
+def parts_of(architecture: str, config: Any, env: str = ENV) -> Parts:
+    """Real parts on a real environment."""
+    module, factory = registry.load(architecture), envs.resolve(env)
+    agent = module.make_agent(config, factory.spec, resolve("auto", factory.spec))
+    seed = seeds.derive(config.seed, "segment", 0)
+    return Parts(factory.spec, factory.make, agent, module.make_learner(config, agent), seed)
+
+
+def run_small(
+    architecture: str, engine: str, order: str = "free", updates: int = 20, parts: Any = None, **fields: Any
+) -> Run:
+    """The architecture's own `run`, on the named engine, for about `updates` updates."""
+    config = config_of(architecture, updates, **fields)
+    run = Run(make_engine(engine, order=order))
+    parts = parts_of(architecture, config) if parts is None else parts
+    run.engine.run(registry.load(architecture).run, config, parts, None, run.visit)
+    return run

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must cross crosses, what must never cross does not, and lag is what each architecture promises."""
+
+from fnmatch import fnmatch
+
+import numpy as np
+import pytest
+
+from architectures.small import NAMES, NUM_ACTORS, UNROLL, config_of, parts_of, run_small
+from shoal.architectures import registry
+from shoal.placement.twins import twin_parts
+
+ENGINES = ("inline", "threads", "simulated")
+LOCK_STEP = ("a2c", "ppo")
+
+
+def crossings(rows: list[dict]) -> set[str]:
+    return {f"{row['message']} {row['source']}>{row['target']}" for row in rows if row["count"] > 0}
+
+
+def faults(module, rows: list[dict]) -> list[str]:
+    """Every way in which a ledger breaks an architecture's fingerprint."""
+    crossed = crossings(rows)
+    missing = [f"missing {wire}" for wire in module.MUST_CROSS if wire not in crossed]
+    forbidden = [f"forbidden {c}" for c in sorted(crossed) for wire in module.MUST_NEVER_CROSS if fnmatch(c, wire)]
+    return missing + forbidden
+
+
+@pytest.mark.evidence("fingerprint")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("architecture", NAMES)
+def test_ledger_shows_the_fingerprint(architecture, engine):
+    run = run_small(architecture, engine, updates=6)
+    rows = run.engine.rows()
+    assert faults(registry.load(architecture), rows) == []
+    assert len({row["system"] for row in rows}) == 1
+    assert all(row["bytes"] > 0 for row in rows)
+    assert {row["via"] for row in rows} == {"thread" if engine == "threads" else "call"}
+
+
+@pytest.mark.parametrize("architecture", NAMES)
+def test_a_forbidden_or_missing_message_is_noticed(architecture):
+    module = registry.load(architecture)
+    good = [
+        {"message": w.split()[0], "source": "learner", "target": "actor", "count": 1}
+        if w.endswith("learner>actor")
+        else {"message": w.split()[0], "source": "actor", "target": "learner", "count": 1}
+        for w in module.MUST_CROSS
+    ]
+    assert faults(module, good) == []
+    assert faults(module, good[1:])
+    assert faults(module, [*good, {"message": "GRAD", "source": "actor", "target": "learner", "count": 1}])
+    assert faults(module, [*good, {"message": "TRANS", "source": "actor", "target": "replay", "count": 1}])
+
+
+@pytest.mark.evidence("fingerprint")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("architecture", LOCK_STEP)
+def test_lock_step_has_lag_zero(architecture, engine):
+    run = run_small(architecture, engine, updates=8)
+    assert np.concatenate(run.lags).max() == 0
+    row = next(row for row in run.engine.rows() if row["message"] == "TRAJ")
+    assert (row["lag_mean"], row["lag_max"]) == (0, 0)
+
+
+@pytest.mark.evidence("fingerprint", "impala")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_impala_has_lag_above_zero_and_bounded(engine):
+    run = run_small("impala", engine, updates=30, batch_trajectories=1, queue_slots=2)
+    lags = np.concatenate(run.lags)
+    # queued, in the actors' hands, and one in the hand of a blocked actor; free threads may pull just before a publish
+    bound = 2 + 2 * NUM_ACTORS
+    assert 0 < lags.max() <= bound
+    row = next(row for row in run.engine.rows() if row["message"] == "TRAJ")
+    assert row["lag_max"] == lags.max()
+    assert row["lag_mean"] == pytest.approx(lags.mean())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_lag_limit_discards_what_is_older(engine):
+    run = run_small("impala", engine, updates=20, batch_trajectories=1, queue_slots=4, max_lag=1)
+    assert np.concatenate(run.lags).max() <= 1
+    assert run.engine.drops().get("TRAJ", 0) > 0
+
+
+@pytest.mark.parametrize("lag", [3, 5])
+def test_forced_lag_is_added_to_the_natural_one(lag):
+    fields = {"updates": 30, "num_actors": 1, "batch_trajectories": 1, "queue_slots": 1}
+    natural = np.concatenate(run_small("impala", "inline", **fields).lags)
+    forced = np.concatenate(run_small("impala", "inline", **fields, forced_lag=lag).lags)
+    warm = 2 * lag + len(natural) // 3
+    assert set(forced[warm:]) == {x + lag for x in set(natural[warm:])}
+
+
+@pytest.mark.parametrize("architecture", NAMES)
+def test_twins_move_what_the_real_parts_move(architecture):
+    config = config_of(architecture, 6)
+    real_parts = parts_of(architecture, config)
+    real = run_small(architecture, "inline", updates=6, parts=real_parts)
+    size = real_parts.agent.init(0).size
+    twin = run_small(architecture, "simulated", updates=6, parts=twin_parts(real_parts.spec, size))
+    assert crossings(real.engine.rows()) == crossings(twin.engine.rows())
+    for a, b in zip(real.engine.rows(), twin.engine.rows(), strict=True):
+        assert a["bytes"] / a["count"] == b["bytes"] / b["count"], a["message"]
+
+
+@pytest.mark.parametrize("architecture", LOCK_STEP)
+def test_reset_rows_are_not_counted_as_steps(architecture):
+    run = run_small(architecture, "inline", updates=10)
+    rows = sum(NUM_ACTORS * 2 * UNROLL for _ in run.states)
+    assert 0 < run.states[-1].env_steps < rows

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same program gives the same params on every engine in fixed order, and what it computes is the algorithm."""
+
+import time
+
+import numpy as np
+import pytest
+
+from architectures.small import NAMES, config_of, parts_of, run_small
+from shoal.actors.rollout import Rollout
+
+
+class Dawdling:
+    """An environment that takes a random moment for every step: results in fixed order must not notice."""
+
+    def __init__(self, env):
+        self._env, self._random = env, np.random.default_rng()
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+    def recv(self, *args):
+        time.sleep(self._random.random() * 1e-3)
+        return self._env.recv(*args)
+
+
+@pytest.mark.evidence("fingerprint")
+@pytest.mark.parametrize("architecture", NAMES)
+def test_fixed_order_is_bit_equal_inline_and_on_threads(architecture):
+    config = config_of(architecture, 20)
+    parts = parts_of(architecture, config)
+    slow = parts._replace(make_env=lambda n, first: Dawdling(parts.make_env(n, first)))
+    inline = run_small(architecture, "inline", updates=20, parts=parts)
+    threads = run_small(architecture, "threads", order="fixed", updates=20, parts=slow)
+    assert len(inline.states) >= 20
+    assert inline.senders_versions == threads.senders_versions
+    np.testing.assert_array_equal(inline.params, threads.params)
+
+
+@pytest.mark.parametrize("architecture", NAMES)
+def test_another_seed_gives_other_params(architecture):
+    a = run_small(architecture, "inline", updates=3)
+    b = run_small(architecture, "inline", updates=3, seed=1)
+    again = run_small(architecture, "inline", updates=3)
+    assert not np.array_equal(a.params, b.params)
+    np.testing.assert_array_equal(a.params, again.params)
+
+
+@pytest.mark.parametrize("architecture", ["a2c", "ppo"])
+def test_lock_step_repeats_on_threads_in_free_order(architecture):
+    runs = [run_small(architecture, "threads", updates=8) for _ in range(2)]
+    np.testing.assert_array_equal(runs[0].params, runs[1].params)
+
+
+def test_lock_step_does_not_depend_on_how_environments_are_split():
+    """Noise and environments depend on the index alone, and trajectories are joined in actor order."""
+    two = run_small("a2c", "inline", updates=8, num_actors=2, envs_per_actor=2)
+    one = run_small("a2c", "inline", updates=8, num_actors=1, envs_per_actor=4)
+    np.testing.assert_array_equal(two.params, one.params)
+
+
+@pytest.mark.parametrize("architecture", NAMES)
+def test_one_actor_at_lag_zero_is_the_sequential_algorithm(architecture):
+    """A plain loop of unroll and update gives the architecture's params, bit for bit."""
+    fields = {"num_actors": 1, "envs_per_actor": 2}
+    if architecture == "impala":
+        fields |= {"batch_trajectories": 1, "queue_slots": 1}
+    config = config_of(architecture, 12, **fields)
+    parts = parts_of(architecture, config)
+    run = run_small(architecture, "inline", updates=12, parts=parts, **fields)
+    versions = [version[0] for version in run.senders_versions]
+    np.testing.assert_array_equal(run.params, sequential(config, parts, versions))
+    if architecture != "impala":
+        assert versions == list(range(len(versions)))
+
+
+def test_impala_with_one_actor_and_no_lag_equals_a2c():
+    """Where every ratio is 1, V-trace is the plain actor-critic: the same data then gives the same params."""
+    fields = {"num_actors": 1, "envs_per_actor": 2}
+    config = config_of("impala", 12, **fields, batch_trajectories=1)
+    parts = parts_of("impala", config)
+    in_turn = list(range(13))
+    impala = sequential(config, parts, in_turn)
+    a2c_config = config_of("a2c", 12, **fields)
+    a2c = sequential(a2c_config, parts_of("a2c", a2c_config), in_turn)
+    np.testing.assert_allclose(impala, a2c, rtol=1e-4, atol=1e-6)
+
+
+def sequential(config, parts, versions: list[int]) -> np.ndarray:
+    """Unroll under the params of each version in turn, update, repeat: no engine, no wires."""
+    rollout = Rollout(parts.make_env(config.envs_per_actor, 0), parts.agent, seed=parts.seed, first_index=0)
+    state = parts.learner.init(config.seed)
+    published = [parts.learner.acting(state)]
+    for version in versions:
+        if state.env_steps >= config.env_steps:
+            break
+        trajectory = rollout.unroll(published[version], version, config.unroll_length)
+        state, _ = parts.learner.update(state, [trajectory])
+        published.append(parts.learner.acting(state))
+    return np.array(state.params)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Impossible settings are refused in one line that names the field, and presets fit their environments."""
+
+import dataclasses
+
+import pytest
+
+from architectures.small import NAMES
+from shoal.architectures import presets, registry
+from shoal.errors import ConfigError
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec
+
+REFUSED = [
+    ("a2c", {"env_steps": 0}, "env_steps"),
+    ("a2c", {"num_actors": -1}, "num_actors"),
+    ("a2c", {"discount": 1.5}, "discount"),
+    ("a2c", {"learning_rate": float("nan")}, "learning_rate"),
+    ("a2c", {"learning_rate": float("inf")}, "learning_rate"),
+    ("a2c", {"reward_clip": 0.0}, "reward_clip"),
+    ("a2c", {"seed": -1}, "seed"),
+    ("ppo", {"minibatches": 10_000}, "minibatches"),
+    ("ppo", {"clip": 0.0}, "clip"),
+    ("impala", {"queue_slots": 0}, "queue_slots"),
+    ("impala", {"max_lag": 2, "forced_lag": 5}, "max_lag"),
+]
+
+
+@pytest.mark.parametrize(("architecture", "fields", "named"), REFUSED)
+def test_impossible_settings_are_one_line(architecture, fields, named):
+    with pytest.raises(ConfigError) as fault:
+        registry.load(architecture).Config(**fields)
+    assert named in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_unknown_architectures_name_the_nearest():
+    with pytest.raises(ConfigError, match="impala"):
+        registry.load("impalla")
+    with pytest.raises(ConfigError, match="does not work yet"):
+        registry.load("apex")
+
+
+@pytest.mark.parametrize("architecture", NAMES)
+def test_presets_follow_the_form_of_the_environment(architecture):
+    frames = EnvSpec("frames", ArraySpec((4, 84, 84), "uint8"), Discrete(6))
+    control = EnvSpec("control", ArraySpec((3,), "float32"), Box((1,), (-2.0,), (2.0,)))
+    long = EnvSpec("long", ArraySpec((4,), "float32"), Discrete(2), 500)
+    short = EnvSpec("short", ArraySpec((4,), "float32"), Discrete(2), 10)
+    assert presets.preset(architecture, frames).reward_clip == 1.0
+    assert presets.preset(architecture, control).entropy_cost == 0.0
+    assert presets.preset(architecture, long).reward_scale < presets.preset(architecture, short).reward_scale
+
+
+@pytest.mark.parametrize("architecture", NAMES)
+def test_configs_are_frozen_and_explain_every_field(architecture):
+    config = registry.load(architecture).Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1
