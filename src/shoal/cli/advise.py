@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,12 @@ class Advise:
     """also write what was measured to this file"""
 
 
-def run(argv: Sequence[str]) -> int:
-    """Measure and print the advice."""
+def run(argv: Sequence[str], seconds: float | None = None) -> int:
+    """Measure and print the advice.
+
+    Args:
+      seconds: how long to measure; None for as long as good figures need.
+    """
     form = parse_command(Advise, argv, "shoal advise")
     if form.arch is not None:
         registry.load(form.arch)
@@ -43,17 +47,21 @@ def run(argv: Sequence[str]) -> int:
         check_writable(form.json)
     resolve(form.env, env_kwargs)  # unknown names are told before JAX starts
 
-    from shoal.placement.advise import advise
+    from shoal.placement.advise import SECONDS, advise
     from shoal.placement.render import PLAIN_WIDTH, render
 
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, color_system=None)
-    with ExitStack() as stack:
-        tell = lambda _: None  # noqa: E731
-        if console.is_terminal:
-            status = stack.enter_context(console.status("measuring"))
-            tell = lambda what: status.update(f"measuring {what}")  # noqa: E731
+    # a moving line for people only: a log gets the answer and nothing else
+    status = console.status("measuring") if console.is_terminal else None
+    with status or nullcontext():
         advice, profile = advise(
-            form.env, form.arch, network=form.network, env_kwargs=env_kwargs, json_path=form.json, tell=tell
+            form.env,
+            form.arch,
+            network=form.network,
+            env_kwargs=env_kwargs,
+            json_path=form.json,
+            seconds=SECONDS if seconds is None else seconds,
+            tell=(lambda what: status.update(f"measuring {what}")) if status else (lambda _: None),
         )
     console.print(render(advice, profile), highlight=False)
     if form.json is not None:

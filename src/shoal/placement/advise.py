@@ -12,8 +12,8 @@ from shoal.engines.clock import Stopwatch
 from shoal.errors import ConfigError
 from shoal.placement import layouts
 from shoal.placement.profile import VERSION, EnvFacts, Profile, Trial, check_writable, write_profile
-from shoal.placement.trial import Arrangement
-from shoal.placement.verdict import WORTH_SAYING, Advice, advise_on
+from shoal.placement.trial import Arrangement, layout, run_trial, settling
+from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.records import hardware
 from shoal.types import Discrete, EnvSpec
 
@@ -21,8 +21,6 @@ SECONDS = 20.0
 """spent calling what is measured; compiling comes on top"""
 LIMIT = 2.0
 """times SECONDS after which no further run begins"""
-EXTRA_RUNS = 2
-"""rearrangements that are run, beyond every architecture's preset"""
 SHARES = {"env": 0.025, "inference": 0.005, "update": 0.015, "estimate": 0.005, "transfer": 0.005, "trial": 0.1}
 """of the seconds, for each call or run that is timed"""
 
@@ -53,7 +51,9 @@ def advise(
     if architecture is not None:
         registry.load(architecture)
     if architecture not in (None, *layouts.CONSIDERED):
-        raise ConfigError(f"advice on {architecture!r} is not available yet; use one of {', '.join(layouts.CONSIDERED)}")
+        raise ConfigError(
+            f"advice on {architecture!r} is not available yet; use one of {', '.join(layouts.CONSIDERED)}"
+        )
     if json_path is not None:
         check_writable(json_path)
     factory = envs.resolve(env, env_kwargs)
@@ -73,9 +73,13 @@ def measure_profile(
 ) -> Profile:
     """Time the parts, then run architectures for a moment each while time is left."""
     from shoal.placement import measure
-    from shoal.placement.workload import SEED, make_workload
+    from shoal.placement.workload import make_workload
 
     watch, took = Stopwatch(), {name: share * seconds for name, share in SHARES.items()}
+
+    def late() -> bool:
+        return watch.seconds() > LIMIT * seconds / 2
+
     # frames make updates the dear part, and several passes over each batch too dear to measure
     architecture = architecture or ("impala" if len(factory.spec.obs.shape) == 3 else "ppo")
     tell("building the network")
@@ -83,16 +87,16 @@ def measure_profile(
     tell("the environment alone")
     env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"])
     tell("inference over batch sizes")
-    inference = measure.measure_inference(workload, took["inference"])
+    inference = measure.measure_inference(workload, took["inference"], late)
     tell("updates over batch sizes")
-    update = measure.measure_update(workload, took["update"])
+    update = measure.measure_update(workload, took["update"], late)
     profile = Profile(
         version=VERSION,
         shoal=__version__,
         hardware=hardware.describe(measure.all_devices()),
         env=env_facts(factory.name, factory.spec, env_kwargs),
         network=network,
-        params=int(workload.parts.agent.init(SEED).size),
+        params=int(workload.params.size),
         architecture=architecture,
         env_step=env.step,
         env_reset=env.reset,
@@ -106,8 +110,7 @@ def measure_profile(
         measured_s=0.0,
     )
     runs = Runs(profile, workload, watch, took["trial"], LIMIT * seconds, tell)
-    runs.presets()
-    runs.rearranged()
+    runs.run()
     return replace(runs.profile, measured_s=watch.seconds())
 
 
@@ -115,49 +118,45 @@ class Runs:
     """Short runs of real architectures; the profile gains one trial with each."""
 
     def __init__(
-        self, profile: Profile, workload: Any, watch: Stopwatch, seconds: float, limit: float, tell: Callable[[str], Any]
+        self,
+        profile: Profile,
+        workload: Any,
+        watch: Stopwatch,
+        seconds: float,
+        limit: float,
+        tell: Callable[[str], Any],
     ):
         self.profile, self.seconds = profile, seconds
         self._watch, self._limit, self._tell = watch, limit, tell
         self._workloads = {workload.architecture: workload}
 
-    def presets(self) -> None:
-        """The profile's own architecture in any case, the others if there is time."""
-        found = [a for a in layouts.arrangements(self.profile) if not a.changed]
-        own = [a for a in found if a.architecture == self.profile.architecture]
-        self._run(own[0])
+    def run(self) -> None:
+        """The profile's own architecture in any case; the rest while there is time, in order of promise."""
+        found = layouts.arrangements(self.profile)
+        own = next(a for a in found if a.architecture == self.profile.architecture and not a.changed)
+        self._run(own)
+        others = [(layouts.predict(self.profile, a), a) for a in found if a is not own and a.same_learning]
+        for predicted, arrangement in sorted(others, key=lambda pair: -worth(pair[0])):
+            self._run_if_time(arrangement, predicted)
+        best = choose(list(self.profile.trials))
         for arrangement in found:
-            if arrangement is not own[0]:
+            if arrangement.architecture == best.architecture and not arrangement.same_learning:
                 self._run_if_time(arrangement, layouts.predict(self.profile, arrangement))
 
-    def rearranged(self) -> None:
-        """The few that are predicted to gain most over their architecture's preset."""
-        presets = {t.architecture: t.env_steps_per_s for t in self.profile.trials}
-        changed = [a for a in layouts.arrangements(self.profile) if a.changed and a.architecture in presets]
-        gains = []
-        for arrangement in changed:
-            predicted = layouts.predict(self.profile, arrangement)
-            gains.append((predicted.env_steps_per_s / presets[arrangement.architecture], arrangement, predicted))
-        gains.sort(key=lambda entry: -entry[0])
-        for gain, arrangement, predicted in gains[:EXTRA_RUNS]:
-            if gain >= WORTH_SAYING:
-                self._run_if_time(arrangement, predicted)
-
     def _run_if_time(self, arrangement: Arrangement, predicted: Trial) -> None:
-        """An update or two go by before a window opens, and one ends in it."""
-        needed = self.seconds + 3 * predicted.wall_s / predicted.updates
+        """Some updates go by before the window opens, and one ends in it."""
+        needed = self.seconds + (1 + settling(arrangement.config)) * predicted.wall_s / predicted.updates
         if self._watch.seconds() + needed <= self._limit:
             self._run(arrangement)
 
     def _run(self, arrangement: Arrangement) -> None:
-        from shoal.placement.trial import run_trial
         from shoal.placement.workload import endless, make_workload
 
         name = arrangement.architecture
-        self._tell(f"{name} for {self.seconds:.0f} s")
+        self._tell(f"{name}, {layouts.layout_words(layout(arrangement.config), arrangement.engine)}")
         if name not in self._workloads:
             known = next(iter(self._workloads.values()))
-            self._workloads[name] = make_workload(name, known.factory, self.profile.network)
+            self._workloads[name] = make_workload(name, known.factory, self.profile.network, known.params)
         workload = self._workloads[name]
         unending = arrangement._replace(config=endless(arrangement.config))
         trial = run_trial(unending, workload.module, workload.parts, seconds=self.seconds)

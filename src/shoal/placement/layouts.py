@@ -108,6 +108,16 @@ def crowd(architecture: str, config: Any) -> list[Arrangement]:
     return [arrange(architecture, config, changed, same_learning=False)]
 
 
+def layout_words(settings: dict[str, int], engine: str) -> str:
+    """A layout as a person reads it."""
+
+    def several(name: str, unit: str) -> str:
+        return f"{settings[name]} {unit}{'' if settings[name] == 1 else 's'}"
+
+    parts = (several("num_actors", "actor"), several("envs_per_actor", "env"), several("unroll_length", "step"))
+    return " x ".join(parts) + (", one thread" if engine == "inline" else ", threads")
+
+
 def predict(profile: Profile, arrangement: Arrangement) -> Trial:
     """The architecture's own `run` on twins in virtual time, at the costs measured for the parts.
 
@@ -175,8 +185,9 @@ def core_limit(profile: Profile, batch: int, rows: int, times: int) -> float:
     """
     step = profile.env_step.near(batch)
     hosts = [curve.near(batch) for name, curve in profile.inference.items() if name in HOSTS]
-    act = min(hosts, key=lambda point: point.median_s / point.size)
-    collecting = step.cores * step.mean_s / step.size + act.cores * act.median_s / act.size
-    learning = profile.update["cpu"].near(rows).cores * update_seconds(profile, times, rows) / rows
+    act = min(hosts, key=lambda point: point.cpu_s / point.size)
+    update = profile.update["cpu"].near(rows)
+    collecting = step.cpu_s / step.size + act.cpu_s / act.size
+    learning = update.cpu_s / profile.update["cpu"].seconds(update) * update_seconds(profile, times, rows) / rows
     limit = profile.cores / (collecting + learning)
     return min(limit, 1.0 / collecting) if env_kind(profile) == "python" else limit

@@ -4,6 +4,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from shoal.placement import workload as made
 from shoal.placement.profile import Beside, Curve, Point
 from shoal.placement.trial import batch_trajectories
 from shoal.placement.workload import Workload
+from shoal.records.hardware import usable_cores
 from shoal.types import Box
 
 ACTION_ROWS = 64
@@ -25,7 +27,18 @@ SLOW_STEP_S = 0.1
 SLOW_CALL_S = 1.5
 """no update or inference is tried at a size where one call is expected to take longer"""
 INFERENCE_SIZES = (1, 4, 16, 64, 256)
+FRAME_SIZES = (1, 8, 64)
+"""the same for frames on the CPU, where every size takes a second to compile and large ones long to run"""
 TRANSFER_BYTES = (10**3, 10**5, 10**7)
+
+
+Enough = Callable[[], bool]
+"""asked before every further size of a sweep: whether to leave it out"""
+
+
+def never() -> bool:
+    """Time every size."""
+    return False
 
 
 class EnvTimings(NamedTuple):
@@ -86,7 +99,7 @@ def measure_env(factory: EnvFactory, num_envs: int, seconds: float) -> EnvTiming
             points.insert(0, _time_steps(start(1), seconds))
         if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
             points.append(_time_steps(start(4 * num_envs), seconds))
-    return EnvTimings(Curve(points=tuple(points), steady=False), reset, valid_frac, beside)
+    return EnvTimings(Curve(cores=usable_cores(), points=tuple(points)), reset, valid_frac, beside)
 
 
 def measure_beside(loops: Sequence[RandomSteps], seconds: float) -> Beside:
@@ -102,39 +115,41 @@ def _time_steps(steps: RandomSteps, seconds: float) -> Point:
     return as_point(steps.env.num_envs, measure(steps, seconds=seconds, min_calls=5))
 
 
-def measure_inference(workload: Workload, seconds: float) -> dict[str, Curve]:
+def measure_inference(workload: Workload, seconds: float, enough: Enough = never) -> dict[str, Curve]:
     """Acting, from host observations to host actions, over batch sizes: in NumPy where agents act so, and in JAX on
     the first device of every platform."""
-    agent = workload.parts.agent
-    curves = {}
-    if not acts_in_jax(agent):
-        curves["numpy"] = _sweep(INFERENCE_SIZES, lambda size: act_call(workload, agent, size), seconds)
-    in_jax = agent if acts_in_jax(agent) else made.device_agent(workload)
+    agent, curves = workload.parts.agent, {}
+    on_host = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(agent.bind(workload.params)))
+    if on_host:
+        curves["numpy"] = _sweep(INFERENCE_SIZES, partial(act_call, workload, agent), seconds, enough)
+    in_jax = made.device_agent(workload) if on_host else agent
     for platform, device in first_devices().items():
+        sizes = FRAME_SIZES if platform == "cpu" and agent.sees_frames else INFERENCE_SIZES
         with jax.default_device(device):
-            curves[platform] = _sweep(INFERENCE_SIZES, lambda size: act_call(workload, in_jax, size), seconds)
+            curves[platform] = _sweep(sizes, partial(act_call, workload, in_jax), seconds, enough)
     return curves
 
 
 def act_call(workload: Workload, agent: Any, size: int) -> Callable[[], Any]:
     """A call of `act` on so many observations."""
-    bound, memory = agent.bind(agent.init(made.SEED)), agent.memory(size)
+    bound, memory = agent.bind(workload.params), agent.memory(size)
     obs = made.made_up_obs(workload.spec, size)
     noise = np.zeros((size, agent.noise_size), np.float32)
     return lambda: agent.act(bound, obs, memory, noise)
 
 
-def measure_update(workload: Workload, seconds: float) -> dict[str, Curve]:
+def measure_update(workload: Workload, seconds: float, enough: Enough = never) -> dict[str, Curve]:
     """The architecture's own learner on batches of several lengths, on the first device of every platform."""
     config = dataclasses.replace(workload.config, learning_rate=made.HARMLESS_RATE)
     envs, length = config.envs_per_actor * batch_trajectories(config), config.unroll_length
-    shares = (1 / 16, 1 / 4, 1) if workload.parts.agent.sees_frames else (1 / 4, 1, 4)
-    sizes = sorted({max(2, round(length * share)) * envs for share in shares})
+    shares = (1 / 8, 1) if workload.parts.agent.sees_frames else (1 / 4, 1, 4)
+    lengths = sorted({max(2, round(length * share)) for share in shares})
     curves = {}
     for platform, device in first_devices().items():
         with jax.default_device(device):
             learner = workload.module.make_learner(config, workload.parts.agent)
-            curves[platform] = _sweep(sizes, lambda size: update_call(workload, learner, size // envs, envs), seconds)
+            prepare = partial(update_call, workload, learner, num_envs=envs)
+            curves[platform] = _sweep(lengths, prepare, seconds, enough, unit=envs)
     return curves
 
 
@@ -174,10 +189,7 @@ def measure_transfer(seconds: float) -> dict[str, Curve]:
         return lambda: jax.device_put(data, device).block_until_ready()
 
     others = {name: device for name, device in first_devices().items() if name != "cpu"}
-    return {
-        name: _sweep(TRANSFER_BYTES, lambda size, device=device: call(device, size), seconds)
-        for name, device in others.items()
-    }
+    return {name: _sweep(TRANSFER_BYTES, partial(call, device), seconds) for name, device in others.items()}
 
 
 def first_devices() -> dict[str, Any]:
@@ -193,21 +205,25 @@ def all_devices() -> list[dict[str, Any]]:
     return [{"platform": d.platform, "kind": d.device_kind, "id": d.id} for d in jax.devices()]
 
 
-def acts_in_jax(agent: Any) -> bool:
-    """Whether the agent's bound params are on a JAX device, not in host memory."""
-    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(agent.bind(agent.init(made.SEED))))
-
-
 def as_point(size: int, timing: Timing) -> Point:
     """A timing with the size it belongs to."""
     return Point(size=size, **timing._asdict())
 
 
-def _sweep(sizes: Iterable[int], prepare: Callable[[int], Callable[[], Any]], seconds: float) -> Curve:
-    """Time calls over growing sizes; sizes whose call would take too long are left out, but never the first."""
+def _sweep(
+    counts: Iterable[int],
+    prepare: Callable[[int], Callable[[], Any]],
+    seconds: float,
+    enough: Enough = never,
+    unit: int = 1,
+) -> Curve:
+    """Time calls over growing counts; a point's size is count * unit.
+
+    The first count is always timed; no further one once its call would take too long or `enough` says stop.
+    """
     points: list[Point] = []
-    for size in sizes:
-        if points and points[-1].median_s * size / points[-1].size > SLOW_CALL_S:
+    for count in counts:
+        if points and (enough() or points[-1].median_s * count * unit / points[-1].size > SLOW_CALL_S):
             break
-        points.append(as_point(size, measure(prepare(size), seconds=seconds, min_calls=3)))
-    return Curve(points=tuple(points))
+        points.append(as_point(count * unit, measure(prepare(count), seconds=seconds, min_calls=3)))
+    return Curve(cores=usable_cores(), points=tuple(points))

@@ -22,10 +22,6 @@ VERSION = 1
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
-ONE_THREAD = 1.1
-"""cores up to which a call is taken to compute on one thread"""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """What one call costs at one size, in seconds."""
@@ -47,6 +43,11 @@ class Point:
         return (self.cpu_s + self.delay_s) / self.mean_s
 
     @property
+    def disturbed(self) -> float:
+        """Share of the time it wanted cores in which other programs had them."""
+        return self.delay_s / max(self.cpu_s + self.delay_s, 1e-12)
+
+    @property
     def idle(self) -> float:
         """Share of the call in which no thread of this process had anything to compute: it waited for something."""
         return max(0.0, 1.0 - self.cores)
@@ -54,22 +55,19 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One kind of call over several sizes, in growing order."""
+    """One kind of call over several sizes, in growing order, on a machine of so many cores."""
 
+    cores: float
     points: tuple[Point, ...]
-    steady: bool = True
-    """the work of a call is always the same, so that its median speaks for it; else rare long calls count too"""
 
     def line(self) -> Line:
         """seconds = a + b * size."""
         return fit_line([(p.size, self.seconds(p)) for p in self.points])
 
     def seconds(self, point: Point) -> float:
-        """The number that speaks for a point, without what other programs took from it where that can be told."""
-        if self.steady:
-            return point.median_s
-        one_thread = point.cores <= ONE_THREAD
-        return point.mean_s - point.delay_s if one_thread else point.mean_s
+        """Seconds of a mean call had no other program used the cores: its idle time, and its processor time over the
+        cores it wants. Equal to the measured mean where nothing kept it waiting."""
+        return point.idle * point.mean_s + point.cpu_s / max(1.0, min(point.cores, self.cores))
 
     def at(self, size: int) -> float:
         """Seconds at a size: measured where it was, from the line elsewhere."""

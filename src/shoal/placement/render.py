@@ -9,7 +9,7 @@ from rich.text import Text
 
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.stages import BOXES
-from shoal.placement.verdict import Advice, Limits, describe
+from shoal.placement.verdict import Advice, Limits, describe, race
 from shoal.records.readable import count, percent
 
 PLAIN_WIDTH = 120
@@ -24,21 +24,24 @@ def render(advice: Advice, profile: Profile) -> RenderableType:
         _title(profile),
         _head("Where the time goes", measured),
         stage_table(advice),
-        _head("Limits", "agent steps a second if the other parts cost nothing"),
+        _head("Limits", "agent steps a second in this layout, if the other parts cost nothing"),
         _indented(limits_text(advice.limits, trial)),
         _head("Compared on this machine", ""),
         choice_table(advice),
         _head("Verdict", ""),
         _indented(Text("\n").join(Text(reason) for reason in advice.reasons)),
         _indented(Text.assemble(("\nRun    ", "bold"), (advice.command, "bold green"))),
-        _indented(Text.assemble(("Then   ", "bold"), (race(profile), "green"))),
-        _indented(Text("       steps/s is not learning: that compares returns", style="dim")),
+        *compare_lines(profile),
     )
 
 
-def race(profile: Profile) -> str:
-    """The line that compares learning rather than speed."""
-    return f"shoal race ppo a2c impala --env {profile.env.id} --env-steps 100000"
+def compare_lines(profile: Profile) -> list[RenderableType]:
+    """What to run to see which learns fastest."""
+    line = race(profile)
+    if line is None:
+        return []
+    why = Text("       steps/s is not learning: that compares returns", style="dim")
+    return [_indented(Text.assemble(("Then   ", "bold"), (line, "green"))), _indented(why)]
 
 
 def stage_table(advice: Advice) -> Table:
@@ -54,7 +57,7 @@ def stage_table(advice: Advice) -> Table:
         table.add_row(Text(group, style="bold cyan"))
         for stage in (s for s in advice.stages if s.box == group):
             style = "bold" if stage is largest else ""
-            figures = (percent(stage.share), f"{stage.per_step_s * 1e6:,.1f}")
+            figures = (percent(stage.share), microseconds(stage.per_step_s))
             table.add_row(
                 Text("  " + stage.name, style=style),
                 *(Text(figure, style=style) for figure in figures),
@@ -63,6 +66,12 @@ def stage_table(advice: Advice) -> Table:
                 Text(stage.break_even),
             )
     return table
+
+
+def microseconds(seconds: float) -> str:
+    """Microseconds with three digits that matter."""
+    value = seconds * 1e6
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def limits_text(limits: Limits, trial: Trial) -> Text:

@@ -52,14 +52,23 @@ def stages(profile: Profile, trial: Trial) -> list[Stage]:
     def row(box: str, name: str, parallel: str, device: str = "CPU", size: str = "-") -> Stage:
         return Stage(box, name, spent[name] / total, spent[name] / max(1, trial.env_steps), parallel, device, size)
 
+    def cheap(name: str) -> str:
+        return f"no need: {percent(spent[name] / total)} of the time" if spent[name] < CHEAP * total else ""
+
     act_device, act_size = where(profile, profile.inference, trial.settings["envs_per_actor"], "observations")
     fit_device, fit_size = where(profile, profile.update, trial.rows, "rows")
     return [
         row(SAMPLES, "environment step", environment_advice(profile)),
-        row(SAMPLES, "inference", inference_advice(profile, trial), act_device, act_size),
+        row(SAMPLES, "inference", cheap("inference") or inference_advice(profile, trial), act_device, act_size),
         row(SAMPLES, "bookkeeping", "with its actor: noise, log-probabilities and storing, once per unroll"),
         row(FIT, "advantage estimate", estimate_advice(spent["advantage estimate"] / total), fit_device, fit_size),
-        row(IMPROVE, "gradient and step", update_advice(profile, trial), fit_device, fit_size),
+        row(
+            IMPROVE,
+            "gradient and step",
+            cheap("gradient and step") or update_advice(profile, trial),
+            fit_device,
+            fit_size,
+        ),
         row(IMPROVE, "publish params", publish_advice(profile, spent["publish params"] / total)),
         row(WAITING, "waiting", waiting_advice(trial), "-"),
     ]
@@ -68,7 +77,7 @@ def stages(profile: Profile, trial: Trial) -> list[Stage]:
 def seconds_by_stage(profile: Profile, trial: Trial) -> dict[str, float]:
     """Worker seconds by the name of the stage; the rest of the workers' time is waiting."""
     actor, learner = trial.phases.get("actor", {}), trial.phases.get("learner", {})
-    estimate = min(profile.estimate.median_s * trial.rows / profile.estimate.size * trial.updates, learner["update"])
+    estimate = min(profile.estimate.mean_s * trial.rows / profile.estimate.size * trial.updates, learner["update"])
     workers = 1 if trial.engine == "inline" else sum(trial.workers.values())
     spent = {
         "environment step": actor.get("env_step", 0.0),
@@ -94,7 +103,7 @@ def environment_advice(profile: Profile) -> str:
         case "threads":
             return f"yes: over threads, up to {profile.cores:g} cores ({threads})"
         case _:
-            text = f"not on threads, it holds Python's lock ({threads}): processes come next"
+            text = f"not on threads, it holds Python's lock ({threads}): processes, which come next, would help"
             return f"{wider_advice(profile)}; {text}" if wider_advice(profile) else text
 
 
@@ -112,10 +121,11 @@ def inference_advice(profile: Profile, trial: Trial) -> str:
     """How far batches are free, for the batch that actors use."""
     name, curve = quickest_on_host(profile, trial.settings["envs_per_actor"])
     where = "in NumPy" if name == "numpy" else "in JAX"
-    most = curve.points[-1]
-    times = curve.seconds(most) / curve.seconds(curve.points[0])
-    if times < WORTH_BATCHING * most.size:
-        return f"yes, by batching: {most.size} observations in one call cost {times:.1f}x one ({where})"
+    one = curve.points[0]
+    best = min(curve.points, key=lambda p: curve.seconds(p) / p.size)
+    times = curve.seconds(best) / curve.seconds(one)
+    if times < WORTH_BATCHING * best.size / one.size:
+        return f"yes, by batching: {best.size} observations in one call cost {times:.1f}x {one.size} ({where})"
     cores = curve.near(trial.settings["envs_per_actor"]).cores
     if cores >= 0.75 * profile.cores:
         return f"it is already: a call keeps {min(cores, profile.cores):.1f} of {profile.cores:g} cores busy ({where})"
@@ -124,8 +134,8 @@ def inference_advice(profile: Profile, trial: Trial) -> str:
 
 def estimate_advice(share: float) -> str:
     """The recursion over time is serial; over environments it is one array operation."""
-    text = "over environments, not over time: one scan inside the update"
-    return f"not worth it: {text}" if share < CHEAP else f"yes, {text}"
+    text = "one scan inside the update, over environments but not over time"
+    return f"no need: {text}" if share < CHEAP else f"it is already: {text}"
 
 
 def update_advice(profile: Profile, trial: Trial) -> str:
@@ -152,7 +162,9 @@ def waiting_advice(trial: Trial) -> str:
     if trial.engine == "inline":
         return "nobody waits: one thread does everything in turn; this passes between the phases"
     idle = {role: 1 - sum(trial.phases[role].values()) / (n * trial.wall_s) for role, n in trial.workers.items()}
-    shares = f"the learner waits {percent(max(0, idle['learner']))} of its time, actors {percent(max(0, idle['actor']))}"
+    shares = (
+        f"the learner waits {percent(max(0, idle['learner']))} of its time, actors {percent(max(0, idle['actor']))}"
+    )
     limit = "the learner is the limit" if idle["actor"] > idle["learner"] else "actors are the limit"
     return f"{shares}: {limit}"
 

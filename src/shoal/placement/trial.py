@@ -8,8 +8,8 @@ from shoal.architectures.base import Parts
 from shoal.engines import Engine, make_engine
 from shoal.placement.profile import Trial
 
-LONG_UPDATE_S = 1.0
-"""after a first update longer than this the window opens at once: a second one to settle would cost too much"""
+LONG_START_S = 3.0
+"""where lock-step took longer than this to its first update, the window opens at once: another would cost too much"""
 
 
 class Arrangement(NamedTuple):
@@ -25,13 +25,17 @@ class Arrangement(NamedTuple):
 
 
 class Window:
-    """Opens after the first update or two, so that compiling and starting are left out; closes `seconds` later."""
+    """Opens once compiling and what piled up meanwhile are over; closes `seconds` later.
 
-    def __init__(self, engine: Engine, seconds: float, updates: int):
-        self.engine, self.seconds, self.limit = engine, seconds, updates
+    Args:
+      settling: updates to let pass.
+      updates: the most to count.
+    """
+
+    def __init__(self, engine: Engine, *, settling: int, seconds: float, updates: int):
+        self.engine, self.settling, self.seconds, self.limit = engine, settling, seconds, updates
         self.first: tuple[float, int, dict] | None = None
         self.last: tuple[float, int, dict] | None = None
-        self.settled = False
         self.updates = 0
         self.lags: list[float] = []
 
@@ -39,9 +43,10 @@ class Window:
         """Called after every update."""
         now = self.engine.now()
         if self.first is None:
-            if self.settled or self.engine.phases()["learner"]["update"] > LONG_UPDATE_S:
+            self.settling -= 1
+            lock_step = all(item.version[0] == state.version - 1 for item in batch)
+            if self.settling <= 0 or (lock_step and now > LONG_START_S):
                 self.first = (now, state.env_steps, self.engine.phases())
-            self.settled = True
             return state
         self.updates += 1
         # the state's version already counts the publish that this update led to
@@ -71,8 +76,8 @@ def run_trial(
       RoleFailed: the environment failed in a worker.
     """
     engine = make_engine(arrangement.engine if costs is None else "simulated", costs=costs)
-    window = Window(engine, seconds, updates)
     config = arrangement.config
+    window = Window(engine, settling=settling(config), seconds=seconds, updates=updates)
     engine.run(module.run, config, parts, None, window.visit)
     if window.first is None or window.last is None:
         raise AssertionError(f"{arrangement.architecture} ended before it was measured")
@@ -91,6 +96,12 @@ def run_trial(
         phases=_difference(phases_after, phases),
         lag_mean=sum(window.lags) / len(window.lags),
     )
+
+
+def settling(config: Any) -> int:
+    """Updates before the pace is steady: one that compiles, then what actors had ready while it did, at least one."""
+    ready = config.queue_slots + config.num_actors if hasattr(config, "queue_slots") else 1
+    return 1 + math.ceil(ready / batch_trajectories(config))
 
 
 def batch_trajectories(config: Any) -> int:

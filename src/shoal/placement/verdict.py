@@ -2,17 +2,19 @@
 """What to run here, why, and what it is limited by. Pure functions of a profile."""
 
 import json
+import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shoal.placement.layouts import (
+    CONSIDERED,
     arrangements,
     best_inference,
     core_limit,
     env_kind,
+    layout_words,
     predict,
     update_seconds,
-    usual_step,
 )
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.stages import Stage, stages, where
@@ -23,8 +25,15 @@ REUSE_PAYS = 2.0
 architecture collects more than this many times as fast"""
 LAG_COSTS = 1.15
 """IMPALA's stale data are taken to cost so much: lock-step is preferred unless IMPALA is faster by more"""
+RACE_STEPS = 100_000
 WORTH_SAYING = 1.25
 """a gain below this is not worth a change"""
+
+
+DISTURBED = (
+    "Other programs had the cores for {} of the time these measurements wanted them: runs alone are faster, "
+    "and shares may differ."
+)
 
 
 @dataclass(frozen=True)
@@ -77,17 +86,36 @@ def advise_on(profile: Profile, architecture: str | None = None) -> Advice:
 def consider(profile: Profile) -> list[Trial]:
     """The runs, and predictions for the arrangements that were not run."""
     ran = {(t.architecture, str(t.changed)) for t in profile.trials}
+    factor = calibration(profile)
     others = [a for a in arrangements(profile) if (a.architecture, str(a.changed)) not in ran]
-    return [*profile.trials, *(predict(profile, a) for a in others)]
+    guessed = [predict(profile, a) for a in others]
+    return [*profile.trials, *(replace(t, wall_s=t.wall_s / factor) for t in guessed)]
+
+
+def calibration(profile: Profile) -> float:
+    """How many times as fast real runs were as predicted, so that what was only predicted can stand beside them."""
+    known = {(a.architecture, str(a.changed)): a for a in arrangements(profile)}
+    logs = []
+    for trial in profile.trials:
+        predicted = predict(profile, known[trial.architecture, str(trial.changed)])
+        logs.append(math.log(trial.env_steps_per_s / predicted.env_steps_per_s))
+    return math.exp(sum(logs) / len(logs))
 
 
 def choose(choices: list[Trial]) -> Trial:
     """The choice to recommend: as fast as can be without changing what is learnt, weighed by what samples are worth."""
     fastest = {name: quickest(choices, name) for name in {t.architecture for t in choices}}
     ppo = fastest.pop("ppo", None)
-    if ppo and all(ppo.env_steps_per_s * REUSE_PAYS >= t.env_steps_per_s for t in fastest.values()):
-        return ppo
-    return max(fastest.values(), key=lambda t: t.env_steps_per_s / (LAG_COSTS if t.architecture == "impala" else 1.0))
+    if not fastest:
+        return ppo or choices[0]
+    best = max(fastest.values(), key=worth)
+    return ppo if ppo and worth(ppo) >= worth(best) else best
+
+
+def worth(trial: Trial) -> float:
+    """Steps a second, weighed by what a step is worth to the architecture."""
+    weight = {"ppo": REUSE_PAYS, "impala": 1 / LAG_COSTS}
+    return trial.env_steps_per_s * weight.get(trial.architecture, 1.0)
 
 
 def quickest(choices: list[Trial], architecture: str) -> Trial:
@@ -124,12 +152,18 @@ def command(profile: Profile, trial: Trial) -> str:
     return shlex.join(words)
 
 
+def race(profile: Profile) -> str | None:
+    """The line that compares learning rather than speed; none where races cannot be given the network."""
+    if profile.network != "auto":
+        return None
+    settings = ["--env-kwargs", json.dumps(profile.env.settings)] if profile.env.settings else []
+    words = ["shoal", "race", *CONSIDERED, "--env", profile.env.id, *settings, "--env-steps", str(RACE_STEPS)]
+    return shlex.join(words)
+
+
 def describe(trial: Trial) -> str:
     """A layout in words."""
-    s = trial.settings
-    actors = f"{s['num_actors']} actor{'s' if s['num_actors'] > 1 else ''}"
-    where_it_runs = "in turn on one thread" if trial.engine == "inline" else "on threads"
-    return f"{actors} x {s['envs_per_actor']} environments x {s['unroll_length']} steps, {where_it_runs}"
+    return layout_words(trial.settings, trial.engine)
 
 
 def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
@@ -142,14 +176,16 @@ def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
             f"{times:.1f}x the steps with {describe(faster[0])}, but then it learns otherwise, so compare returns: "
             f"`{command(profile, faster[0])}`."
         )
-    point = usual_step(profile)
-    kept_away = point.delay_s / max(point.cpu_s + point.delay_s, 1e-12)
-    if kept_away > 0.1:
-        said.append(
-            f"Other programs had the cores for {percent(kept_away)} of the time these measurements wanted them: "
-            "without them all figures are better, and shares may differ."
-        )
-    return said
+    return said + ([f"{DISTURBED.format(percent(kept_away))}"] if (kept_away := disturbed(profile)) > 0.1 else [])
+
+
+def disturbed(profile: Profile) -> float:
+    """Share of the time that the single-threaded calls wanted a core in which other programs had it.
+
+    Where one call starts several threads they also keep one another waiting, which says nothing about others.
+    """
+    points = [p for c in (profile.env_step, *profile.inference.values(), *profile.update.values()) for p in c.points]
+    return max((p.disturbed for p in points if p.cores <= 1.0 + p.disturbed / 10), default=0.0)
 
 
 def why_this_one(choices: list[Trial], best: Trial) -> str:
@@ -183,7 +219,7 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
         "threads": "what threads could gain is lost in handing over",
         "python": "the simulator holds Python's lock, so threads would take turns with it",
     }[env_kind(profile)]
-    threaded = [t for t in choices if t.engine == "threads"]
+    threaded = [t for t in choices if t.engine == "threads" and t.same_learning]
     return f"Don't parallelise: {why}{evidence(threaded[0], best) if threaded else ''}."
 
 
@@ -199,9 +235,10 @@ def why_gpu(profile: Profile, best: Trial) -> str:
         act, from_batch = where(profile, profile.inference, best.settings["envs_per_actor"], "observations")
         learn, from_rows = where(profile, profile.update, best.rows, "rows")
         return f"Act on the {act} (GPU from {from_batch}); update on the {learn} (GPU from {from_rows})."
-    most = limits(profile, best).simulator / best.env_steps_per_s
+    bounds = limits(profile, best)
+    most = bounds.simulator / (bounds.series if best.engine == "inline" else bounds.overlapped)
     if most < WORTH_SAYING:
-        return f"No GPU seen, and none needed: with inference and update for nothing it would be {most:.2f}x as fast."
+        return f"No GPU seen, and none needed: inference and update take {percent(1 - 1 / most)} of the time at most."
     return (
         f"No GPU seen. One that made inference and update free would make this {most:.1f}x as fast; "
         "the simulator stays on the CPU."

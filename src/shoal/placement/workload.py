@@ -33,6 +33,8 @@ class Workload(NamedTuple):
     config: Any
     factory: EnvFactory
     network: NetworkClass
+    params: np.ndarray
+    """initial params, which `parts.agent.init` returns for every seed"""
     parts: Parts
 
     @property
@@ -41,8 +43,12 @@ class Workload(NamedTuple):
         return self.factory.spec
 
 
-def make_workload(architecture: str, factory: EnvFactory, network: str) -> Workload:
+def make_workload(architecture: str, factory: EnvFactory, network: str, params: np.ndarray | None = None) -> Workload:
     """Real parts for an architecture's preset.
+
+    Args:
+      params: initial params of another architecture on the same environment and network; drawing them again for every
+        learner would take longer than measuring.
 
     Raises:
       ConfigError: unknown architecture or network, or a network that does not fit the environment.
@@ -51,8 +57,10 @@ def make_workload(architecture: str, factory: EnvFactory, network: str) -> Workl
     config = endless(presets.preset(architecture, factory.spec))
     network_class = resolve(network, factory.spec)
     agent = module.make_agent(config, factory.spec, network_class)
+    initial = agent.init(SEED) if params is None else params
+    agent = agent._replace(init=lambda _: initial.copy())
     parts = Parts(factory.spec, factory.make, agent, module.make_learner(config, agent), SEED)
-    return Workload(architecture, module, config, factory, network_class, parts)
+    return Workload(architecture, module, config, factory, network_class, initial, parts)
 
 
 class OnDevice(eqx.Module):
