@@ -6,13 +6,15 @@ environments are slow or uneven; the queue's length bounds how stale data gets.
 """
 
 from contextlib import closing
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shoal.actors.rollout import start
 from shoal.engines import phase
+from shoal.engines.wires.channel import Channel
+from shoal.engines.wires.store import Store
 
 
-def act_freely(index, config, parts, params, trajectories) -> NoReturn:
+def act_freely(index: int, config: Any, parts: Any, params: Store, trajectories: Channel) -> NoReturn:
     """One actor's life. `config.forced_lag` holds the params back by that many versions, for studies of staleness."""
     with closing(phase("start", start, index, config, parts)) as rollout:
         while True:

@@ -6,13 +6,15 @@ slowest actor sets the pace.
 """
 
 from contextlib import closing
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shoal.actors.rollout import start
 from shoal.engines import phase
+from shoal.engines.wires.channel import Channel
+from shoal.engines.wires.store import Store
 
 
-def act_in_step(index, config, parts, params, trajectories) -> NoReturn:
+def act_in_step(index: int, config: Any, parts: Any, params: Store, trajectories: Channel) -> NoReturn:
     """One actor's life: wait for the next version, unroll, hand over."""
     with closing(phase("start", start, index, config, parts)) as rollout:
         version = -1
