@@ -12,7 +12,7 @@ CORE := $(VENV)/.core-installed
 TEST := $(VENV)/.test-installed
 TRAIN_RUN := runs/ppo-CartPole-v1-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help train test test-all lint bench docs dist lock clean
+.PHONY: help train test test-all lint bench bench-peers docs dist lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,8 +50,12 @@ lint: $(TEST) ## ruff, pyright, the import ladder and its walls
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/repository
 
-bench: $(CORE) ## speed against the parts measured alone
+bench: $(CORE) ## every benchmark with tiny sizes; full ones: benchmarks/README.md
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(CORE) ## beside other libraries, installed into .peers/
+	$(BIN)/python -m benchmarks.peers.install
+	$(BIN)/python -m benchmarks.peers.cartpole_ppo
 
 docs: $(CORE) ## pages generated from the code
 	$(BIN)/python docs/generate.py

@@ -28,20 +28,23 @@ def parts_of(architecture: str, config: Any, env: str) -> Parts:
 
 
 def seconds_per_call(fn: Callable[[], Any], seconds: float) -> dict[str, Any]:
-    """Median over CHUNKS of the mean duration of a call, after warming up; about `seconds` in all."""
+    """Seconds of a call, after warming up: median over CHUNKS of the mean, about `seconds` in all.
+
+    `cpu_s` is what one call takes of all processors together, threads of libraries included.
+    """
     for _ in range(WARM_UP_CALLS):
         fn()
     began, calls = time.perf_counter(), 0
     while time.perf_counter() - began < seconds / (2 * CHUNKS):
         fn()
         calls += 1
-    means = []
+    means, cpu_began = [], time.process_time()
     for _ in range(CHUNKS):
         began = time.perf_counter()
         for _ in range(calls):
             fn()
         means.append((time.perf_counter() - began) / calls)
-    return summarise(means)
+    return {**summarise(means), "cpu_s": (time.process_time() - cpu_began) / (CHUNKS * calls)}
 
 
 def act_alone(parts: Parts, num_envs: int, seconds: float) -> dict[str, Any]:

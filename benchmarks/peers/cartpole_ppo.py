@@ -7,7 +7,9 @@ Each peer runs with the number of threads that a pilot found best for it, on two
     single   eight environments from gymnasium.make, stepped in a loop: what the peers do by themselves
     native   Gymnasium's own vector CartPole: what shoal does by itself
 
-Ratios compare equal forms first; shoal as it comes against a peer as it comes is given beside them.
+shoal compiles anew in every run (its cache is empty), which counts in the seconds of the whole process and until the
+first update, not in steps/s. Those count from the first update (of the peers) or the first row of metrics (of shoal)
+to the last. Ratios compare equal forms first; shoal as it comes against a peer as it comes is given beside them.
 """
 
 import statistics
@@ -47,7 +49,8 @@ def run_shoal(form: str, env_steps: int, seed: int) -> dict[str, Any]:
         flags = [str(word) for pair in settings.SHOAL_FLAGS.items() for word in pair]
         command = [sys.executable, "-m", "shoal", "train", "ppo", "--env", FORMS[form], *flags]
         command += ["--env-steps", str(env_steps), "--seed", str(seed), "--run-dir", str(run_dir)]
-        env = {"JAX_PLATFORMS": "cpu"}
+        # an empty cache: every run compiles, as a first run does
+        env = {"XDG_CACHE_HOME": folder, "JAX_COMPILATION_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"}
         process = processes.run(command, env=env, watch=run_dir / "metrics.jsonl")
         rows = read_rows(run_dir / "metrics.jsonl")
     marks = [

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks`: every benchmark with tiny sizes, to show that it works; with --full, as it is published."""
+
+import argparse
+import subprocess
+import sys
+import time
+
+from benchmarks.peers.install import python_of
+from benchmarks.record import ROOT
+
+MODULES = (
+    "benchmarks.micro.startup",
+    "benchmarks.micro.overhead",
+    "benchmarks.scaling.slow_actor",
+    "benchmarks.learning.forced_lag",
+    "benchmarks.learning.accept",
+    "benchmarks.throughput.pong",
+    "benchmarks.peers.cartpole_ppo",
+)
+
+
+def main() -> None:
+    """Run them one after the other; a benchmark that fails doesn't keep the others from running."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--full", action="store_true", help="full sizes, results into benchmarks/results (about an hour)"
+    )
+    given = parser.parse_args()
+    failed = []
+    for module in MODULES:
+        if module.startswith("benchmarks.peers") and python_of("stable-baselines3") is None:
+            print(f"== {module}: skipped, no peer is installed: make bench-peers")
+            continue
+        print(f"== {module}", flush=True)
+        began = time.perf_counter()
+        command = [sys.executable, "-m", module, *([] if given.full else ["--quick"])]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+            failed.append(module)
+        print(f"   {time.perf_counter() - began:.0f} s\n", flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
