@@ -6,8 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from architectures.small import NAMES, config_of, parts_of, run_small
+from architectures.small import NAMES, Run, config_of, parts_of, run_small
 from shoal.actors.rollout import Rollout
+from shoal.architectures import registry
+from shoal.engines import make_engine
 
 
 class Dawdling:
@@ -98,3 +100,19 @@ def sequential(config, parts, versions: list[int]) -> np.ndarray:
         state, _ = parts.learner.update(state, [trajectory])
         published.append(parts.learner.acting(state))
     return np.array(state.params)
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+@pytest.mark.parametrize("architecture", NAMES)
+def test_versions_and_counters_go_on_from_the_state_that_is_given(architecture, engine):
+    config = config_of(architecture, 8)
+    parts = parts_of(architecture, config)
+    state = parts.learner.init(0)._replace(updates=700, env_steps=config.env_steps // 2, version=50)
+    run = Run(make_engine(engine))
+    last = run.engine.run(registry.load(architecture).run, config, parts, state, run.visit)
+    assert last is run.states[-1]
+    assert [s.version for s in run.states] == list(range(51, 51 + len(run.states)))
+    assert run.states[0].updates > 700
+    assert last.env_steps >= config.env_steps > run.states[0].env_steps
+    assert min(version for versions in run.senders_versions for version in versions) == 50
+    assert np.concatenate(run.lags).max() == 0 if architecture != "impala" else np.concatenate(run.lags).max() < 8

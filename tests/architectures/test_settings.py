@@ -3,6 +3,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from architectures.small import NAMES
@@ -22,6 +23,14 @@ REFUSED = [
     ("ppo", {"clip": 0.0}, "clip"),
     ("impala", {"queue_slots": 0}, "queue_slots"),
     ("impala", {"max_lag": 2, "forced_lag": 5}, "max_lag"),
+    ("a2c", {"env_steps": 1e5}, "env_steps=100000.0 must be a whole number"),
+    ("a2c", {"num_actors": True}, "num_actors=True"),
+    ("a2c", {"learning_rate": "fast"}, "learning_rate='fast' must be a number"),
+    ("a2c", {"reward_clip": "x"}, "reward_clip='x'"),
+    ("a2c", {"normalise_advantage": 1}, "normalise_advantage=1 must be true or false"),
+    ("a2c", {"optimiser": "adma"}, "use adam or rmsprop or sgd"),
+    ("impala", {"correction": None}, "use vtrace or none"),
+    ("ppo", {"epochs": None}, "epochs=None"),
 ]
 
 
@@ -31,6 +40,11 @@ def test_impossible_settings_are_one_line(architecture, fields, named):
         registry.load(architecture).Config(**fields)
     assert named in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_numbers_of_other_types_are_numbers():
+    config = registry.load("ppo").Config(env_steps=np.int64(100), learning_rate=np.float32(0.5), clip=1, reward_clip=2)
+    assert (config.env_steps, config.reward_clip) == (100, 2)
 
 
 def test_unknown_architectures_name_the_nearest():

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Profiles with round numbers, as if measured."""
+
+from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Point, Profile, Trial
+
+CORES = 4.0
+HARDWARE = {"usable_cores": CORES, "cpu_model": "made up", "devices": [{"platform": "cpu", "kind": "cpu", "id": 0}]}
+
+
+def point(size, seconds, cores=1.0):
+    """A call that took exactly this long and kept so many cores busy, undisturbed."""
+    cpu_s = seconds * cores
+    return Point(size=size, calls=9, median_s=seconds, mean_s=seconds, p99_s=seconds, cpu_s=cpu_s, delay_s=0.0)
+
+
+def curve(fixed_s, per_item_s, sizes, cores=1.0):
+    """Calls that cost fixed + per_item * size."""
+    return Curve(cores=CORES, points=tuple(point(s, fixed_s + per_item_s * s, cores) for s in sizes))
+
+
+def profile(
+    *,
+    step=(50e-6, 1e-6),
+    step_cores=1.0,
+    gain=1.0,
+    inference=None,
+    update=None,
+    architecture="ppo",
+    trials=(),
+    **changes,
+):
+    """A profile whose parts cost (fixed, per item) seconds; a step of 8 takes 58 us, a batch of 1024 rows 3 ms."""
+    facts = EnvFacts(
+        id="Made-Up-v0", settings={}, obs_shape=(4,), obs_dtype="float32", action="discrete", action_size=2
+    )
+    values = {
+        "version": VERSION,
+        "shoal": "0.1.0",
+        "hardware": HARDWARE,
+        "env": facts,
+        "network": "auto",
+        "params": 1000,
+        "architecture": "ppo",
+        "env_step": curve(*step, (1, 8, 32), step_cores),
+        "env_reset": point(8, 1e-4),
+        "valid_frac": 1.0,
+        "env_beside": Beside(threads=2, alone_per_s=100.0, together_per_s=100.0 * gain, cores=gain),
+        "inference": {k: curve(*v, (1, 16, 256)) for k, v in (inference or {"numpy": (10e-6, 1e-6)}).items()},
+        "update": {k: curve(*v, (256, 1024, 4096), 2.0) for k, v in (update or {"cpu": (4.4e-4, 2.5e-6)}).items()},
+        "estimate": point(1024, 3e-5),
+        "transfer": {},
+        "trials": (),
+        "disturbed": 0.0,
+        "measured_s": 20.0,
+    }
+    return Profile(**values | changes)
+
+
+def trial(
+    architecture="ppo",
+    steps_per_s=50_000.0,
+    engine="inline",
+    actors=1,
+    envs=8,
+    length=128,
+    changed=None,
+    simulated=False,
+):
+    """A run of 2 s: half of the time in environment steps, 10% in acting, 30% in updates."""
+    batches = {"impala": 1}.get(architecture, actors)
+    settings = {
+        "num_actors": actors, "envs_per_actor": 8, "unroll_length": length, "batch_trajectories": batches
+    }  # fmt: skip
+    return Trial(
+        architecture=architecture,
+        engine=engine,
+        simulated=False,
+        settings=settings,
+        changed=changed or {},
+        same_learning=True,
+        passes=4 if architecture == "ppo" else 1,
+        wall_s=2.0,
+        env_steps=int(2 * steps_per_s),
+        updates=int(2 * steps_per_s) // (batches * 8 * length),
+        phases={
+            "actor": {"start": 0.0, "env_step": 1.0, "act": 0.2, "prepare": 0.05, "assemble": 0.05},
+            "learner": {"update": 0.6, "publish": 0.02},
+        },
+        lag_mean=0.0,
+    )

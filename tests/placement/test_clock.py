@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Timings tell waiting from computing, on one thread and on several."""
+
+import time
+
+import pytest
+
+from shoal.engines.clock import Stopwatch, measure, measure_together
+from shoal.placement.measure import as_point
+
+
+def spin(seconds):
+    """Compute for so much processor time of this thread."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def test_a_sleep_waits():
+    timing = measure(time.sleep, 0.01, seconds=0.1)
+    assert timing.median_s == pytest.approx(0.01, rel=0.5)
+    assert timing.median_s >= 0.01
+    assert as_point(1, timing).idle > 0.7
+
+
+def test_a_loop_computes():
+    timing = measure(spin, 0.01, seconds=0.1)
+    assert timing.cpu_s == pytest.approx(0.01, rel=0.3)
+    assert as_point(1, timing).idle < 0.3
+    assert timing.median_s <= timing.p99_s
+
+
+def test_calls_are_counted_without_the_warm_up():
+    seen = []
+    timing = measure(lambda: seen.append(1), seconds=0.0, min_calls=4, warm_up=2)
+    assert timing.calls == 4
+    assert len(seen) == 6
+
+
+def test_sleeps_run_beside_one_another():
+    together = measure_together([lambda: time.sleep(0.02)] * 2, seconds=0.2)
+    assert len(together.calls_per_s) == 2
+    assert min(together.calls_per_s) > 20
+    assert together.cores < 0.7
+
+
+def test_loops_in_python_take_turns():
+    alone = measure_together([lambda: spin(0.005)], seconds=0.3)
+    both = measure_together([lambda: spin(0.005)] * 2, seconds=0.3)
+    assert len(alone.calls_per_s) == 1
+    assert sum(both.calls_per_s) > 0
+    assert alone.cores > 0.3
+
+
+def test_a_failing_loop_ends_the_others_and_is_raised():
+    def fail():
+        raise ValueError("broken")
+
+    watch = Stopwatch()
+    with pytest.raises(ValueError, match="broken"):
+        measure_together([lambda: time.sleep(0.01), fail], seconds=30.0)
+    assert watch.seconds() < 10
