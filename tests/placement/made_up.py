@@ -18,17 +18,7 @@ def curve(fixed_s, per_item_s, sizes, cores=1.0):
     return Curve(cores=CORES, points=tuple(point(s, fixed_s + per_item_s * s, cores) for s in sizes))
 
 
-def profile(
-    *,
-    step=(50e-6, 1e-6),
-    step_cores=1.0,
-    gain=1.0,
-    inference=None,
-    update=None,
-    architecture="ppo",
-    trials=(),
-    **changes,
-):
+def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, update=None, **changes):
     """A profile whose parts cost (fixed, per item) seconds; a step of 8 takes 58 us, a batch of 1024 rows 3 ms."""
     facts = EnvFacts(
         id="Made-Up-v0", settings={}, obs_shape=(4,), obs_dtype="float32", action="discrete", action_size=2
@@ -56,16 +46,7 @@ def profile(
     return Profile(**values | changes)
 
 
-def trial(
-    architecture="ppo",
-    steps_per_s=50_000.0,
-    engine="inline",
-    actors=1,
-    envs=8,
-    length=128,
-    changed=None,
-    simulated=False,
-):
+def trial(architecture="ppo", steps_per_s=50_000.0, *, engine="inline", actors=1, length=128, changed=None):
     """A run of 2 s: half of the time in environment steps, 10% in acting, 30% in updates."""
     batches = {"impala": 1}.get(architecture, actors)
     settings = {

@@ -21,7 +21,15 @@ SECONDS = 20.0
 """spent calling what is measured; compiling comes on top"""
 LIMIT = 2.0
 """times SECONDS after which no further run begins"""
-SHARES = {"env": 0.025, "inference": 0.005, "update": 0.015, "estimate": 0.005, "transfer": 0.005, "trial": 0.1}
+SHARES = {
+    "env": 0.025,
+    "inference": 0.005,
+    "update": 0.015,
+    "estimate": 0.005,
+    "transfer": 0.005,
+    "noise": 0.01,
+    "trial": 0.1,
+}
 """of the seconds, for each call or run that is timed"""
 
 
@@ -76,6 +84,7 @@ def measure_profile(
     from shoal.placement.workload import make_workload
 
     watch, took = Stopwatch(), {name: share * seconds for name, share in SHARES.items()}
+    disturbed = [measure.disturbance(took["noise"])]
 
     def late() -> bool:
         return watch.seconds() > LIMIT * seconds / 2
@@ -88,6 +97,7 @@ def measure_profile(
     env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"])
     tell("inference over batch sizes")
     inference = measure.measure_inference(workload, took["inference"], late)
+    disturbed.append(measure.disturbance(took["noise"]))
     tell("updates over batch sizes")
     update = measure.measure_update(workload, took["update"], late)
     profile = Profile(
@@ -107,11 +117,13 @@ def measure_profile(
         estimate=measure.measure_estimate(workload, took["estimate"]),
         transfer=measure.measure_transfer(took["transfer"]),
         trials=(),
+        disturbed=0.0,
         measured_s=0.0,
     )
     runs = Runs(profile, workload, watch, took["trial"], LIMIT * seconds, tell)
     runs.run()
-    return replace(runs.profile, measured_s=watch.seconds())
+    disturbed.append(measure.disturbance(took["noise"]))
+    return replace(runs.profile, measured_s=watch.seconds(), disturbed=sum(disturbed) / len(disturbed))
 
 
 class Runs:

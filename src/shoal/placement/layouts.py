@@ -29,7 +29,7 @@ WIDER = 4
 """how many times as many environments an actor is tried with"""
 SHORTEST_UNROLL = 8
 """steps below which unrolls are not cut to make room for more environments"""
-SIMULATED_UPDATES = 8
+SIMULATED_UPDATES = 5
 
 
 def env_kind(profile: Profile) -> EnvKind:
@@ -183,11 +183,9 @@ def core_limit(profile: Profile, batch: int, rows: int, times: int) -> float:
       rows: environment steps in an update.
       times: how often an update goes through them.
     """
-    step = profile.env_step.near(batch)
-    hosts = [curve.near(batch) for name, curve in profile.inference.items() if name in HOSTS]
-    act = min(hosts, key=lambda point: point.cpu_s / point.size)
-    update = profile.update["cpu"].near(rows)
-    collecting = step.cpu_s / step.size + act.cpu_s / act.size
-    learning = update.cpu_s / profile.update["cpu"].seconds(update) * update_seconds(profile, times, rows) / rows
+    hosts = [curve.cpu_at(batch) for name, curve in profile.inference.items() if name in HOSTS]
+    collecting = (profile.env_step.cpu_at(batch) + min(hosts)) / batch
+    update = profile.update["cpu"]
+    learning = update.cpu_at(rows) / update.at(rows) * update_seconds(profile, times, rows) / rows
     limit = profile.cores / (collecting + learning)
     return min(limit, 1.0 / collecting) if env_kind(profile) == "python" else limit

@@ -29,6 +29,8 @@ SLOW_CALL_S = 1.5
 INFERENCE_SIZES = (1, 4, 16, 64, 256)
 FRAME_SIZES = (1, 8, 64)
 """the same for frames on the CPU, where every size takes a second to compile and large ones long to run"""
+SPIN = 2_000
+"""numbers added up in one call that does nothing but compute on one thread"""
 TRANSFER_BYTES = (10**3, 10**5, 10**7)
 
 
@@ -198,6 +200,11 @@ def first_devices() -> dict[str, Any]:
     for device in jax.devices():
         found.setdefault(device.platform, device)
     return found
+
+
+def disturbance(seconds: float) -> float:
+    """Share of the time this process wants one core in which other programs have it."""
+    return as_point(1, measure(sum, range(SPIN), seconds=seconds)).disturbed
 
 
 def all_devices() -> list[dict[str, Any]]:

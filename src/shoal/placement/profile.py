@@ -70,9 +70,16 @@ class Curve:
         return point.idle * point.mean_s + point.cpu_s / max(1.0, min(point.cores, self.cores))
 
     def at(self, size: int) -> float:
-        """Seconds at a size: measured where it was, from the line elsewhere."""
-        exact = [self.seconds(p) for p in self.points if p.size == size]
-        return exact[0] if exact else self.line().at(size)
+        """Seconds at a size: on straight lines between the measured ones, from the fitted line beyond them."""
+        sizes = [p.size for p in self.points]
+        if sizes[0] <= size <= sizes[-1]:
+            return float(np.interp(size, sizes, [self.seconds(p) for p in self.points]))
+        return self.line().at(size)
+
+    def cpu_at(self, size: int) -> float:
+        """Processor seconds at a size, over all cores."""
+        point = self.near(size)
+        return self.at(size) * point.cpu_s / self.seconds(point)
 
     def near(self, size: int) -> Point:
         """The point measured at the size nearest to this one."""
@@ -189,6 +196,8 @@ class Profile:
     transfer: dict[str, Curve]
     """to each platform but the CPU, over bytes"""
     trials: tuple[Trial, ...]
+    disturbed: float
+    """share of the time a core was wanted in which other programs had it"""
     measured_s: float
 
     @property

@@ -28,12 +28,8 @@ LAG_COSTS = 1.15
 RACE_STEPS = 100_000
 WORTH_SAYING = 1.25
 """a gain below this is not worth a change"""
-
-
-DISTURBED = (
-    "Other programs had the cores for {} of the time these measurements wanted them: runs alone are faster, "
-    "and shares may differ."
-)
+WORTH_A_WARNING = 0.1
+"""share of the cores that other programs may take before the figures come with a warning"""
 
 
 @dataclass(frozen=True)
@@ -97,9 +93,10 @@ def calibration(profile: Profile) -> float:
     known = {(a.architecture, str(a.changed)): a for a in arrangements(profile)}
     logs = []
     for trial in profile.trials:
-        predicted = predict(profile, known[trial.architecture, str(trial.changed)])
-        logs.append(math.log(trial.env_steps_per_s / predicted.env_steps_per_s))
-    return math.exp(sum(logs) / len(logs))
+        arrangement = known.get((trial.architecture, str(trial.changed)))
+        if arrangement is not None:
+            logs.append(math.log(trial.env_steps_per_s / predict(profile, arrangement).env_steps_per_s))
+    return math.exp(sum(logs) / len(logs)) if logs else 1.0
 
 
 def choose(choices: list[Trial]) -> Trial:
@@ -176,16 +173,12 @@ def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
             f"{times:.1f}x the steps with {describe(faster[0])}, but then it learns otherwise, so compare returns: "
             f"`{command(profile, faster[0])}`."
         )
-    return said + ([f"{DISTURBED.format(percent(kept_away))}"] if (kept_away := disturbed(profile)) > 0.1 else [])
-
-
-def disturbed(profile: Profile) -> float:
-    """Share of the time that the single-threaded calls wanted a core in which other programs had it.
-
-    Where one call starts several threads they also keep one another waiting, which says nothing about others.
-    """
-    points = [p for c in (profile.env_step, *profile.inference.values(), *profile.update.values()) for p in c.points]
-    return max((p.disturbed for p in points if p.cores <= 1.0 + p.disturbed / 10), default=0.0)
+    if profile.disturbed > WORTH_A_WARNING:
+        said.append(
+            f"Other programs had the cores for {percent(profile.disturbed)} of the time these measurements wanted "
+            "them: alone, runs are faster and shares may differ."
+        )
+    return said
 
 
 def why_this_one(choices: list[Trial], best: Trial) -> str:
