@@ -30,6 +30,8 @@ class Evaluate:
     """exit with code 1 if the mean return is below this"""
     json: Path | None = None
     """also write what was measured to this file"""
+    video: Path | None = None
+    """also film one more episode, with the likeliest actions, to this .gif or .mp4 file"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,18 +43,27 @@ def run(argv: Sequence[str]) -> int:
 
     from shoal import training
 
-    found = training.evaluate(form.run_dir, form.episodes, deterministic=not form.stochastic)
+    found = training.evaluate(form.run_dir, form.episodes, deterministic=not form.stochastic, video=form.video)
     if form.json is not None:
         write_json(form.json, found)
     mean = found["return_mean"]
     for name in SHOWN:
         value = found[name]
         print(f"{name:<14}{value:,.2f}" if isinstance(value, float) else f"{name:<14}{value}")
+    if form.video is not None:
+        print(describe_film(found["video"]))
     if form.at_least is None:
         return 0
     met = mean >= form.at_least  # NaN is not met
     print(f"mean return {mean:.1f} is {'at least' if met else 'below'} {form.at_least:g}")
     return 0 if met else MISSED
+
+
+def describe_film(film: dict) -> str:
+    """One line about the film, which says so where it holds only the beginning of an episode."""
+    if film["whole"]:
+        return f"video         {film['path']}: {film['length']} steps, return {film['return']:,.2f}"
+    return f"video         {film['path']}: the first {film['length']} steps of an episode that went on"
 
 
 def write_json(path: Path, found: dict) -> None:

@@ -65,6 +65,7 @@ class AleVector:
     def __init__(self, spec: EnvSpec, game: str, settings: dict[str, Any], num_envs: int, first_index: int = 0):
         self.spec = spec
         self.num_envs = num_envs
+        self.frames_per_s = 60 / settings["frameskip"]
         self._indices = range(first_index, first_index + num_envs)
         self._env: Any = AtariVectorEnv(game, num_envs, **settings)
         self._action_dtype = np.float32 if isinstance(spec.action, Box) else np.int32

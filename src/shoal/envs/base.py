@@ -74,6 +74,8 @@ class EnvFactory:
     split_invariant: bool
     build: Callable[[int, int], Any]
     """build(num_envs, first_index) -> VectorEnv"""
+    construct: Callable[..., Any] | None = None
+    """construct(**settings) -> one bare environment with Gymnasium's API; None where there is no such form"""
 
     def make(self, num_envs: int, first_index: int = 0) -> VectorEnv:
         """N environments whose indices, counted over all actors, start at `first_index`."""

@@ -96,10 +96,10 @@ class NativeVector:
         return EnvironmentFault(f"{self.spec.id}: {where} {what}; {remedy}")
 
 
-def make_single(env_id: str, kwargs: dict[str, Any]) -> Any:
+def make_single(env_id: str, kwargs: dict[str, Any], **settings: Any) -> Any:
     """One environment by its id. shoal checks results itself, so Gymnasium's checker stays off."""
     load_plugins(env_id)
-    return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    return gymnasium.make(env_id, disable_env_checker=True, **(kwargs | settings))
 
 
 def make_native(env_id: str, kwargs: dict[str, Any], num_envs: int) -> Any:
@@ -154,7 +154,8 @@ def factory(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
     try:
         spec = spaces.env_spec(env_id, single)
         if _has_same_native_form(registered, single, kwargs):
-            return EnvFactory(env_id, spec, NativeVector.split_invariant, partial(NativeVector, spec, env_id, kwargs))
+            native = partial(NativeVector, spec, env_id, kwargs)
+            return EnvFactory(env_id, spec, NativeVector.split_invariant, native, construct)
     finally:
         close_quietly(single)
     return single_factory(env_id, construct)

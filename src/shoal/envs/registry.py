@@ -67,9 +67,9 @@ def load_attribute(env_id: str) -> Any:
     return modules.find_attribute(modules.import_user_module(name, env_id), path)
 
 
-def construct_attribute(env_id: str, kwargs: dict[str, Any]) -> Any:
+def construct_attribute(env_id: str, kwargs: dict[str, Any], **settings: Any) -> Any:
     """One environment from `module:Attribute`. Imports by name, so it works in any process."""
-    return load_attribute(env_id)(**kwargs)
+    return load_attribute(env_id)(**(kwargs | settings))
 
 
 def _from_module(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:

@@ -170,9 +170,9 @@ def probe(env_id: str, construct: Callable[[], Any]) -> EnvSpec:
 
 
 def single_factory(env_id: str, construct: Callable[[], Any]) -> EnvFactory:
-    """The factory over any constructor of one Gymnasium-style environment."""
+    """The factory over any constructor of one Gymnasium-style environment; it may take further settings."""
     spec = probe(env_id, construct)
-    return EnvFactory(env_id, spec, SingleVector.split_invariant, partial(SingleVector, spec, construct))
+    return EnvFactory(env_id, spec, SingleVector.split_invariant, partial(SingleVector, spec, construct), construct)
 
 
 def _start(space: Any) -> int | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train, resume, evaluate and load: from names to a run folder. JAX is imported when a function here needs it."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -12,6 +13,7 @@ from shoal.architectures import presets, registry
 from shoal.engines import check_engine
 from shoal.errors import ConfigError
 from shoal.records import checkpoint
+from shoal.records.film import check_film
 from shoal.records.live import Console
 from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
@@ -154,19 +156,45 @@ def evaluate(
     *,
     env: Any = None,
     network: Any = None,
+    video: Path | str | None = None,
 ) -> dict[str, Any]:
     """Play episodes with a run's newest checkpoint on seeds that training never used; adds a line to its log.
 
-    `env` and `network` are needed where training was given Python objects that cannot be imported by name.
+    `env` and `network` are needed where training was given Python objects that cannot be imported by name. `video`
+    names a .gif or .mp4 file for a film of one more episode, played with the likeliest actions.
 
-    Returns {"episodes", "return_mean", "return_std", "return_min", "return_max", "length_mean", "returns"}.
+    Returns {"episodes", "return_mean", "return_std", "return_min", "return_max", "length_mean", "returns"}, and
+    "video" with what was filmed.
+
+    Raises: ConfigError, CheckpointError, EnvironmentFault; what cannot be filmed is refused before JAX is loaded.
     """
+    film = None
+    with contextlib.ExitStack() as opened:
+        if video is not None:
+            camera = opened.enter_context(contextlib.closing(_camera(run_dir, env, network, Path(video))))
+        result = load(run_dir, env=env, network=network)
+        if video is not None:
+            from shoal.training.filming import film_episode
+
+            film = film_episode(result, camera, Path(video), seed)
+
     from shoal.training.evaluation import evaluate_policy
 
-    summary = evaluate_policy(load(run_dir, env=env, network=network), episodes, deterministic, seed)
+    summary = evaluate_policy(result, episodes, deterministic, seed) | ({"video": film} if film else {})
     shown = {name: value for name, value in summary.items() if name != "returns"}
     RunDir.open(run_dir).log(f"evaluation {json.dumps(shown)}")
     return summary
+
+
+def _camera(run_dir: Path | str, env: Any, network: Any, video: Path) -> Any:
+    """A camera on the environment of a run, for a film that can be written."""
+    check_film(video)
+    run = RunDir.open(run_dir)
+    factory = _rebuild(run, run.read_config(), env, network)[1]
+
+    from shoal.envs.camera import open_camera
+
+    return open_camera(factory)
 
 
 def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
