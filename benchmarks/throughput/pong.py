@@ -122,9 +122,9 @@ def main() -> None:
         rows.append([name, statistics.median(r[what] for r in runs), None])
     print("\n" + record.table(rows, ["", "steps/s", "cores busy"]))
     returns = [each for run in runs for each in run["returns"]]
-    inside = all(run["returns_are_pongs"] is not False for run in runs)
-    span = f"{min(returns):g} .. {max(returns):g} in {len(returns)} episodes; Pong's: {inside}"
-    print(f"returns: {span}" if returns else "returns: no episode ended")
+    if returns:
+        inside = all(run["returns_are_pongs"] is not False for run in runs)
+        print(f"returns: {min(returns):g} .. {max(returns):g} in {len(returns)} episodes; Pong's: {inside}")
     summary = {
         what: record.summarise([run[what] for run in runs])
         for what in ("steps_per_s", "share_of_processor_limit", "processor_limit_steps_per_s", "lag_mean", "lag_max")
