@@ -17,7 +17,7 @@ class Mlp(eqx.Module):
 
     Separate towers let an actor run the policy without the value: the learner recomputes values in one batch.
 
-    Check: `towers_numpy` of the host policy gives the same head to 1e-5.
+    Check: `run_tower` of the host policy gives the same head to 1e-5.
     """
 
     policy: tuple[eqx.nn.Linear, ...]
