@@ -39,7 +39,13 @@ def take_step(result: Any) -> tuple[Any, float, bool, bool]:
 
 
 def write_box(row: np.ndarray, obs: Any) -> None:
-    """Copy a Box obs into its row of the batch; copying also ends any aliasing with the environment's own array."""
+    """Copy a Box obs into its row of the batch; copying also ends any aliasing with the environment's own array.
+
+    Whether it is finite is asked once for the whole batch: see `refuse_non_finite`.
+    """
+    if type(obs) is np.ndarray and obs.dtype == row.dtype and obs.shape == row.shape:
+        row[...] = obs
+        return
     if obs is None:
         raise Breach("returned None as obs", OBS_REMEDY)
     try:
@@ -49,10 +55,14 @@ def write_box(row: np.ndarray, obs: Any) -> None:
     if array.shape != row.shape:
         raise Breach(f"returned an obs of shape {array.shape}, declared {row.shape}", OBS_REMEDY)
     try:
-        with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused with the batch
             np.copyto(row, array, casting="same_kind")
     except TypeError as error:
         raise Breach(f"returned an obs of dtype {array.dtype}, declared {row.dtype}", OBS_REMEDY) from error
+
+
+def refuse_non_finite(row: np.ndarray) -> None:
+    """Raise for one environment's obs that holds a NaN or an infinity."""
     if row.dtype.kind == "f" and not np.isfinite(row).all():
         raise Breach(f"returned an obs that is not finite ({_first_bad(row)})", "check the simulator for overflow")
 
@@ -70,6 +80,8 @@ def write_one_hot(row: np.ndarray, obs: Any, start: int) -> None:
 
 
 def _reward(reward: Any) -> float:
+    if type(reward) is float and -FLOAT32_MAX <= reward <= FLOAT32_MAX:  # the usual case; NaN fails it
+        return reward
     if isinstance(reward, np.ndarray) and reward.ndim == 0:
         reward = reward[()]
     if not isinstance(reward, (float, int, np.floating, np.integer, np.bool_)):
@@ -81,6 +93,8 @@ def _reward(reward: Any) -> float:
 
 
 def _flag(name: str, value: Any) -> bool:
+    if value is False or value is True:
+        return value
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype == np.bool_:

@@ -6,7 +6,7 @@ vector form where it has one; this adapter is for everything else.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -62,6 +62,7 @@ class SingleVector:
             self._seeds[slot] = seeds.derive(seed, "env", self._first_index + slot)
             self._steps[slot] = 0
             self._restart(slot, seed=self._seeds[slot])
+        self._refuse_non_finite(range(self.num_envs), "reset")
         self._pending = list(range(self.num_envs))
 
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
@@ -76,6 +77,7 @@ class SingleVector:
                 self._restart(slot)
             else:
                 self._step(slot, env_action)
+        self._refuse_non_finite(chosen, "step")
         self._pending.extend(chosen)
 
     def recv(self, min_ready: int | None = None) -> Steps:
@@ -129,6 +131,17 @@ class SingleVector:
         rows.truncated[slot] = truncated
         rows.valid[slot] = valid
         self._ended[slot] = terminated or truncated
+
+    def _refuse_non_finite(self, slots: Iterable[int], call: str) -> None:
+        """Ask the whole batch at once, and each environment only where something is wrong."""
+        obs = self._rows.obs
+        if obs.dtype.kind != "f" or np.isfinite(obs).all():
+            return
+        for slot in slots:
+            try:
+                checks.refuse_non_finite(obs[slot, ...])
+            except checks.Breach as breach:
+                raise self._fault(slot, breach, call) from breach
 
     def _fault(self, slot: int, error: BaseException, call: str) -> EnvironmentFault:
         what, remedy = f"raised {describe_error(error)} in {call}", f"fix the environment's {call}"
