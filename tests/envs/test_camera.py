@@ -169,7 +169,9 @@ def test_gymnasiums_own_environments_are_drawn_with_pygame():
 
 def test_a_missing_pygame_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(ConfigError, match=r"CartPole-v1 cannot be filmed: .*pip install 'shoal\[video\]'"):
+    with pytest.raises(
+        ConfigError, match=r"^CartPole-v1 cannot be filmed: pygame is not installed; pip install 'shoal\[video\]'$"
+    ):
         open_camera(envs.resolve("CartPole-v1"))
 
 

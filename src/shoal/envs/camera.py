@@ -93,9 +93,9 @@ def _camera_on_renders(factory: EnvFactory, env: SingleVector, single: Any) -> C
         first = single.render()
     except DependencyNotInstalled as fault:
         close_quietly(env)
-        raise ConfigError(
-            f"{factory.name} cannot be filmed: {one_line(fault)}; pip install 'shoal[video]' for Gymnasium's own"
-        ) from fault
+        drawn = "pygame" in str(fault)
+        reason = "pygame is not installed; pip install 'shoal[video]'" if drawn else one_line(fault)
+        raise ConfigError(f"{factory.name} cannot be filmed: {reason}") from fault
     except NotImplementedError:
         raise _NoPicture("it draws no pictures of itself") from None
     except Exception as fault:

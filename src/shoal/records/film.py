@@ -94,9 +94,7 @@ class Film:
 
 class _GifWriter:
     def __init__(self, path: Path, frames_per_s: float):
-        import imageio.v3 as imageio
-
-        self._file: Any = imageio.imopen(path, "w", plugin="pillow")
+        self._file: Any = importlib.import_module("imageio.v3").imopen(path, "w", plugin="pillow")
         self._duration_ms = 10 * round(100 / frames_per_s)  # the format counts hundredths
 
     def add(self, picture: np.ndarray) -> None:
@@ -110,10 +108,8 @@ class _Mp4Writer:
     """Pictures down a pipe to ffmpeg. Started here, not by imageio, which forks: unsafe once JAX runs its threads."""
 
     def __init__(self, path: Path, frames_per_s: float):
-        from imageio_ffmpeg import get_ffmpeg_exe
-
         try:
-            self._program = get_ffmpeg_exe()
+            self._program = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
         except RuntimeError:
             raise ConfigError(f"video {path.suffix} needs ffmpeg, which is not here; film a .gif") from None
         self._path, self._frames_per_s = path, frames_per_s
