@@ -61,6 +61,7 @@ def trial(architecture="ppo", steps_per_s=50_000.0, *, engine="inline", actors=1
         same_learning=True,
         passes=4 if architecture == "ppo" else 1,
         wall_s=2.0,
+        alone_s=2.0,
         env_steps=int(2 * steps_per_s),
         updates=int(2 * steps_per_s) // (batches * 8 * length),
         phases={

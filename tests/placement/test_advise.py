@@ -66,7 +66,7 @@ def test_cartpole_is_measured(cartpole):
     assert any(t.architecture == "ppo" and not t.simulated for t in found.trials)
     assert all(t.env_steps > 0 and t.wall_s > 0 for t in found.trials)
     assert sum(stage.share for stage in advice.stages) == pytest.approx(1)
-    assert {"the environment alone", "building the network"} <= set(told)
+    assert {"the environment alone", "updates over batch sizes"} <= set(told)
 
 
 def test_its_profile_can_be_read_back(cartpole):

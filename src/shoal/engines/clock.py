@@ -35,8 +35,23 @@ class Together(NamedTuple):
 
     calls_per_s: tuple[float, ...]
     """of each loop"""
-    cores: float
-    """cores they kept busy, or would have if others had not had them"""
+    cpu: float
+    """cores they kept busy"""
+    wanted: float
+    """cores they would have kept busy if others had not had them"""
+
+
+class Usage(NamedTuple):
+    """What all threads of this process had of the cores so far, in seconds."""
+
+    cpu_s: float
+    delay_s: float
+    """ready to run, but others had the cores; 0 where the system doesn't tell"""
+
+
+def usage() -> Usage:
+    """So far; threads that have ended take their delay with them."""
+    return Usage(process_time(), _delay_s())
 
 
 class Stopwatch:
@@ -58,13 +73,13 @@ def measure(fn: Callable, *args: Any, seconds: float = 0.2, min_calls: int = 3, 
     for _ in range(warm_up):
         fn(*args)
     spent: list[float] = []
-    cpu, delay = process_time(), _delay_s()
+    before_all = usage()
     began = now = perf_counter()
     while now - began < seconds or len(spent) < min_calls:
         fn(*args)
         before, now = now, perf_counter()
         spent.append(now - before)
-    cpu, delay = process_time() - cpu, _delay_s() - delay
+    cpu, delay = (after - before for after, before in zip(usage(), before_all, strict=True))
     calls = len(spent)
     median, p99 = np.quantile(spent, (0.5, 0.99))
     return Timing(calls, float(median), (now - began) / calls, float(p99), cpu / calls, max(0.0, delay) / calls)
@@ -99,17 +114,17 @@ def measure_together(fns: Sequence[Callable[[], Any]], seconds: float = 0.5) -> 
     threads = [threading.Thread(target=loop, args=(i,), daemon=True) for i in range(len(fns))]
     for thread in threads:
         thread.start()
-    cpu, delay, began = process_time(), _delay_s(), perf_counter()
+    before, began = usage(), perf_counter()
     start.wait()
     finish.wait()
-    wanted = process_time() - cpu + max(0.0, _delay_s() - delay)
-    cores = wanted / (perf_counter() - began)
+    after, wall = usage(), perf_counter() - began
     leave.set()
     for thread in threads:
         thread.join()
     if faults:
         raise faults[0]
-    return Together(tuple(rates), cores)
+    cpu = after.cpu_s - before.cpu_s
+    return Together(tuple(rates), cpu / wall, (cpu + after.delay_s - before.delay_s) / wall)
 
 
 def _delay_s() -> float:

@@ -80,34 +80,54 @@ def measure_profile(
     tell: Callable[[str], Any],
 ) -> Profile:
     """Time the parts, then run architectures for a moment each while time is left."""
-    from shoal.placement import measure
+    from shoal.placement.measure import disturbance
     from shoal.placement.workload import make_workload
 
-    watch, took = Stopwatch(), {name: share * seconds for name, share in SHARES.items()}
-    disturbed = [measure.disturbance(took["noise"])]
+    watch = Stopwatch()
+    tell("what other programs use")
+    noise = [disturbance(SHARES["noise"] * seconds)]
+    tell("how long the network takes to build")
+    # frames make updates the dear part, and several passes over each batch too dear to measure
+    architecture = architecture or ("impala" if len(factory.spec.obs.shape) == 3 else "ppo")
+    workload = make_workload(architecture, factory, network)
+    profile = measure_parts(workload, network, env_kwargs, seconds, watch, tell)
+    noise.append(disturbance(SHARES["noise"] * seconds))
+    runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, LIMIT * seconds, tell)
+    runs.run()
+    noise.append(disturbance(SHARES["noise"] * seconds))
+    return replace(runs.profile, measured_s=watch.seconds(), disturbed=sum(noise) / len(noise))
+
+
+def measure_parts(
+    workload: Any,
+    network: str,
+    env_kwargs: dict[str, Any],
+    seconds: float,
+    watch: Stopwatch,
+    tell: Callable[[str], Any],
+) -> Profile:
+    """A profile without runs: environment, inference, update, estimate and transfer alone."""
+    from shoal.placement import measure
+
+    factory, took = workload.factory, {name: share * seconds for name, share in SHARES.items()}
 
     def late() -> bool:
         return watch.seconds() > LIMIT * seconds / 2
 
-    # frames make updates the dear part, and several passes over each batch too dear to measure
-    architecture = architecture or ("impala" if len(factory.spec.obs.shape) == 3 else "ppo")
-    tell("building the network")
-    workload = make_workload(architecture, factory, network)
     tell("the environment alone")
     env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"])
     tell("inference over batch sizes")
     inference = measure.measure_inference(workload, took["inference"], late)
-    disturbed.append(measure.disturbance(took["noise"]))
     tell("updates over batch sizes")
     update = measure.measure_update(workload, took["update"], late)
-    profile = Profile(
+    return Profile(
         version=VERSION,
         shoal=__version__,
         hardware=hardware.describe(measure.all_devices()),
         env=env_facts(factory.name, factory.spec, env_kwargs),
         network=network,
         params=int(workload.params.size),
-        architecture=architecture,
+        architecture=workload.architecture,
         env_step=env.step,
         env_reset=env.reset,
         valid_frac=env.valid_frac,
@@ -118,12 +138,8 @@ def measure_profile(
         transfer=measure.measure_transfer(took["transfer"]),
         trials=(),
         disturbed=0.0,
-        measured_s=0.0,
+        measured_s=watch.seconds(),
     )
-    runs = Runs(profile, workload, watch, took["trial"], LIMIT * seconds, tell)
-    runs.run()
-    disturbed.append(measure.disturbance(took["noise"]))
-    return replace(runs.profile, measured_s=watch.seconds(), disturbed=sum(disturbed) / len(disturbed))
 
 
 class Runs:

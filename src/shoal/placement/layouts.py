@@ -131,7 +131,8 @@ def predict(profile: Profile, arrangement: Arrangement) -> Trial:
     unending = arrangement._replace(config=config)
     trial = run_trial(unending, module, parts, updates=SIMULATED_UPDATES, costs=costs(profile, config))
     slowest = trial.env_steps / core_limit(profile, config.envs_per_actor, trial.rows, trial.passes)
-    return dataclasses.replace(trial, wall_s=max(trial.wall_s, slowest))
+    wall = max(trial.wall_s, slowest)
+    return dataclasses.replace(trial, wall_s=wall, alone_s=wall)
 
 
 def costs(profile: Profile, config: Any) -> dict[str, float]:

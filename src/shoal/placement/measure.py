@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from shoal.engines.clock import Timing, measure, measure_together
+from shoal.engines.clock import Timing, Together, measure, measure_together
 from shoal.envs import EnvFactory
 from shoal.losses.returns import gae, vtrace
 from shoal.placement import workload as made
@@ -35,7 +35,7 @@ TRANSFER_BYTES = (10**3, 10**5, 10**7)
 
 
 Enough = Callable[[], bool]
-"""asked before every further size of a sweep: whether to leave it out"""
+"""asked before every size of a sweep from the third on: whether to leave it out"""
 
 
 def never() -> bool:
@@ -109,8 +109,17 @@ def measure_beside(loops: Sequence[RandomSteps], seconds: float) -> Beside:
     alone = measure_together(loops[:1], seconds)
     both = measure_together(loops, seconds)
     return Beside(
-        threads=len(loops), alone_per_s=sum(alone.calls_per_s), together_per_s=sum(both.calls_per_s), cores=both.cores
+        threads=len(loops), alone_per_s=with_a_core(alone), together_per_s=with_a_core(both), cores=both.wanted
     )
+
+
+def with_a_core(together: Together) -> float:
+    """Calls a second of all loops had they had one core for certain.
+
+    Several threads get more of a busy machine than one does, also where they take turns with one another: corrected
+    by one core's worth, that doesn't pass for a gain.
+    """
+    return sum(together.calls_per_s) * max(1.0, min(1.0, together.wanted) / max(together.cpu, 1e-9))
 
 
 def _time_steps(steps: RandomSteps, seconds: float) -> Point:
@@ -226,11 +235,12 @@ def _sweep(
 ) -> Curve:
     """Time calls over growing counts; a point's size is count * unit.
 
-    The first count is always timed; no further one once its call would take too long or `enough` says stop.
+    The first count is always timed; others unless a call would take too long, or two are there and `enough` says stop.
     """
     points: list[Point] = []
     for count in counts:
-        if points and (enough() or points[-1].median_s * count * unit / points[-1].size > SLOW_CALL_S):
+        slow = points and points[-1].median_s * count * unit / points[-1].size > SLOW_CALL_S
+        if slow or (len(points) > 1 and enough()):
             break
         points.append(as_point(count * unit, measure(prepare(count), seconds=seconds, min_calls=3)))
     return Curve(cores=usable_cores(), points=tuple(points))

@@ -22,6 +22,16 @@ VERSION = 1
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
+def undisturbed(wall_s: float, cpu_s: float, delay_s: float, cores: float) -> float:
+    """Seconds that a piece of work would have taken had no other program used the cores: the time in which it had
+    nothing to compute, and its processor time over the cores it wanted.
+
+    Check: where nothing delayed it, the seconds it took.
+    """
+    wanted = (cpu_s + delay_s) / wall_s
+    return max(0.0, 1.0 - wanted) * wall_s + cpu_s / max(1.0, min(wanted, cores))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """What one call costs at one size, in seconds."""
@@ -65,9 +75,8 @@ class Curve:
         return fit_line([(p.size, self.seconds(p)) for p in self.points])
 
     def seconds(self, point: Point) -> float:
-        """Seconds of a mean call had no other program used the cores: its idle time, and its processor time over the
-        cores it wants. Equal to the measured mean where nothing kept it waiting."""
-        return point.idle * point.mean_s + point.cpu_s / max(1.0, min(point.cores, self.cores))
+        """Seconds of a mean call had no other program used the cores."""
+        return undisturbed(point.mean_s, point.cpu_s, point.delay_s, self.cores)
 
     def at(self, size: int) -> float:
         """Seconds at a size: on straight lines between the measured ones, from the fitted line beyond them."""
@@ -103,6 +112,8 @@ class Trial:
     passes: int
     """how often the learner goes through each batch"""
     wall_s: float
+    alone_s: float
+    """the same without what other programs took"""
     env_steps: int
     updates: int
     """batches trained on"""
@@ -113,7 +124,7 @@ class Trial:
     @property
     def env_steps_per_s(self) -> float:
         """Agent steps received by the learner in a second."""
-        return self.env_steps / self.wall_s
+        return self.env_steps / self.alone_s
 
     @property
     def workers(self) -> dict[str, int]:

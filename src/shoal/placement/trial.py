@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from shoal.architectures.base import Parts
 from shoal.engines import Engine, make_engine
-from shoal.placement.profile import Trial
+from shoal.engines.clock import Usage, usage
+from shoal.placement.profile import Trial, undisturbed
+from shoal.records.hardware import usable_cores
 
 LONG_START_S = 3.0
 """where lock-step took longer than this to its first update, the window opens at once: another would cost too much"""
@@ -24,6 +26,15 @@ class Arrangement(NamedTuple):
     """the learner gets the same number of environments, steps and rows as with the preset"""
 
 
+class Reading(NamedTuple):
+    """The books at one moment."""
+
+    now: float
+    env_steps: int
+    phases: dict[str, dict[str, float]]
+    usage: Usage
+
+
 class Window:
     """Opens once compiling and what piled up meanwhile are over; closes `seconds` later.
 
@@ -34,8 +45,8 @@ class Window:
 
     def __init__(self, engine: Engine, *, settling: int, seconds: float, updates: int):
         self.engine, self.settling, self.seconds, self.limit = engine, settling, seconds, updates
-        self.first: tuple[float, int, dict] | None = None
-        self.last: tuple[float, int, dict] | None = None
+        self.first: Reading | None = None
+        self.last: Reading | None = None
         self.updates = 0
         self.lags: list[float] = []
 
@@ -46,14 +57,14 @@ class Window:
             self.settling -= 1
             lock_step = all(item.version[0] == state.version - 1 for item in batch)
             if self.settling <= 0 or (lock_step and now > LONG_START_S):
-                self.first = (now, state.env_steps, self.engine.phases())
+                self.first = Reading(now, state.env_steps, self.engine.phases(), usage())
             return state
         self.updates += 1
         # the state's version already counts the publish that this update led to
         self.lags += [float(state.version - 1 - item.version[0]) for item in batch]
-        over = now - self.first[0] >= self.seconds or self.updates >= self.limit
+        over = now - self.first.now >= self.seconds or self.updates >= self.limit
         if over and self.last is None:
-            self.last = (now, state.env_steps, self.engine.phases())
+            self.last = Reading(now, state.env_steps, self.engine.phases(), usage())
             self.engine.stop("measured")
         return state
 
@@ -81,7 +92,9 @@ def run_trial(
     engine.run(module.run, config, parts, None, window.visit)
     if window.first is None or window.last is None:
         raise AssertionError(f"{arrangement.architecture} ended before it was measured")
-    (began, steps_before, phases), (ended, steps, phases_after) = window.first, window.last
+    first, last = window.first, window.last
+    wall = last.now - first.now
+    cpu, delay = last.usage.cpu_s - first.usage.cpu_s, last.usage.delay_s - first.usage.delay_s
     return Trial(
         architecture=arrangement.architecture,
         engine=arrangement.engine,
@@ -90,10 +103,11 @@ def run_trial(
         changed=arrangement.changed,
         same_learning=arrangement.same_learning,
         passes=passes(config),
-        wall_s=ended - began,
-        env_steps=steps - steps_before,
+        wall_s=wall,
+        alone_s=wall if costs is not None else undisturbed(wall, cpu, delay, usable_cores()),
+        env_steps=last.env_steps - first.env_steps,
         updates=window.updates,
-        phases=_difference(phases_after, phases),
+        phases=_difference(last.phases, first.phases),
         lag_mean=sum(window.lags) / len(window.lags),
     )
 

@@ -17,7 +17,7 @@ from shoal.placement.layouts import (
     update_seconds,
 )
 from shoal.placement.profile import Profile, Trial
-from shoal.placement.stages import Stage, stages, where
+from shoal.placement.stages import WAITING, Stage, stages, where
 from shoal.records.readable import count, percent
 
 REUSE_PAYS = 2.0
@@ -71,12 +71,13 @@ def advise_on(profile: Profile, architecture: str | None = None) -> Advice:
     """
     choices = sorted(consider(profile), key=lambda trial: -trial.env_steps_per_s)
     best = choose(choices)
+    choices = [t for t in choices if t.same_learning or t.architecture == best.architecture]
     measured = [t for t in choices if not t.simulated]
     asked = [t for t in measured if t.architecture == architecture and not t.changed]
     trial = asked[0] if asked else best if not best.simulated else measured[0]
     rows = stages(profile, trial)
-    bounds = limits(profile, trial)
-    return Advice(trial, rows, bounds, choices, best, command(profile, best), reasons(profile, choices, best))
+    said = [what_limits(trial, rows), *reasons(profile, choices, best)]
+    return Advice(trial, rows, limits(profile, trial), choices, best, command(profile, best), said)
 
 
 def consider(profile: Profile) -> list[Trial]:
@@ -85,7 +86,7 @@ def consider(profile: Profile) -> list[Trial]:
     factor = calibration(profile)
     others = [a for a in arrangements(profile) if (a.architecture, str(a.changed)) not in ran]
     guessed = [predict(profile, a) for a in others]
-    return [*profile.trials, *(replace(t, wall_s=t.wall_s / factor) for t in guessed)]
+    return [*profile.trials, *(replace(t, wall_s=t.wall_s / factor, alone_s=t.alone_s / factor) for t in guessed)]
 
 
 def calibration(profile: Profile) -> float:
@@ -173,12 +174,24 @@ def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
             f"{times:.1f}x the steps with {describe(faster[0])}, but then it learns otherwise, so compare returns: "
             f"`{command(profile, faster[0])}`."
         )
-    if profile.disturbed > WORTH_A_WARNING:
+    if (disturbed := disturbance(profile)) > WORTH_A_WARNING:
         said.append(
-            f"Other programs had the cores for {percent(profile.disturbed)} of the time these measurements wanted "
-            "them: alone, runs are faster and shares may differ."
+            f"Other programs had the cores for {percent(disturbed)} of the time these measurements wanted "
+            "them. The figures leave that out as far as it can be told; measure again on a quiet machine."
         )
     return said
+
+
+def disturbance(profile: Profile) -> float:
+    """Share of the cores that other programs had: of a loop that only computes, or of the runs, whichever is more."""
+    runs = [1 - trial.alone_s / trial.wall_s for trial in profile.trials]
+    return max(profile.disturbed, sum(runs) / len(runs) if runs else 0.0)
+
+
+def what_limits(trial: Trial, rows: list[Stage]) -> str:
+    """The stage that takes most of the workers' time."""
+    stage = max((row for row in rows if row.box != WAITING), key=lambda row: row.share)
+    return f"What limits {trial.architecture} here: {stage.name}, {percent(stage.share)} of the time."
 
 
 def why_this_one(choices: list[Trial], best: Trial) -> str:
@@ -213,13 +226,15 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
         "python": "the simulator holds Python's lock, so threads would take turns with it",
     }[env_kind(profile)]
     threaded = [t for t in choices if t.engine == "threads" and t.same_learning]
-    return f"Don't parallelise: {why}{evidence(threaded[0], best) if threaded else ''}."
-
-
-def evidence(threaded: Trial, best: Trial) -> str:
-    """The fastest thing on threads, beside what is recommended."""
-    times = threaded.env_steps_per_s / best.env_steps_per_s
-    return f" ({threaded.architecture} on threads: {times:.1f}x)"
+    if not threaded:
+        return f"Don't parallelise: {why}."
+    fastest, times = threaded[0], threaded[0].env_steps_per_s / best.env_steps_per_s
+    if times < WORTH_SAYING:
+        return f"Don't parallelise: {why} ({fastest.architecture} on threads: {times:.1f}x the steps)."
+    return (
+        f"One thread is enough for {best.architecture}: its actor and its learner take turns. {fastest.architecture} on "
+        f"threads collects {times:.1f}x the steps, since its learner computes meanwhile, but makes less of each."
+    )
 
 
 def why_gpu(profile: Profile, best: Trial) -> str:
