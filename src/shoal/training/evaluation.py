@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from shoal import seeds
-from shoal.errors import ConfigError
+from shoal.errors import ConfigError, EnvironmentFault
 from shoal.training.result import Result
 
 PARALLEL_ENVS = 10
+LONGEST_EPISODE = 100_000
+"""agent steps after which an episode is taken to have no end: a greedy policy can walk in circles for ever"""
 
 
 def evaluate_policy(result: Result, episodes: int = 100, deterministic: bool = True, seed: int = 0) -> dict[str, Any]:
@@ -57,6 +59,11 @@ def _play(result: Result, env: Any, share: list[int], deterministic: bool, seed:
         obs, step = np.array(steps.obs), step + 1
         total += steps.reward
         length += steps.valid
+        if length.max() > LONGEST_EPISODE:
+            raise EnvironmentFault(
+                f"{env.spec.id}: environment {int(length.argmax())} has not ended an episode in {LONGEST_EPISODE:,} "
+                "steps; give it a time limit, or evaluate with --stochastic"
+            )
         for i in np.flatnonzero(steps.terminated | steps.truncated):
             if left[i]:
                 returns.append(float(total[i]))
