@@ -7,8 +7,9 @@ import pytest
 from agents.made import make_agent
 from shoal import seeds
 from shoal.envs.base import EnvFactory
-from shoal.errors import ConfigError
+from shoal.errors import ConfigError, EnvironmentFault
 from shoal.learners.base import LearnerState
+from shoal.training import evaluation
 from shoal.training.evaluation import PARALLEL_ENVS, evaluate_policy
 from shoal.training.result import Result
 from training.own_envs import Uneven
@@ -46,3 +47,9 @@ def test_seeds_are_its_own(result):
 def test_no_episodes_are_refused(result):
     with pytest.raises(ConfigError, match="episodes=0"):
         evaluate_policy(result, 0)
+
+
+def test_an_episode_without_end_is_one_line(result, monkeypatch):
+    monkeypatch.setattr(evaluation, "LONGEST_EPISODE", 0)
+    with pytest.raises(EnvironmentFault, match="time limit"):
+        evaluate_policy(result, episodes=2)
