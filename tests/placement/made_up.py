@@ -15,7 +15,7 @@ def point(size, seconds, cores=1.0):
 
 def curve(fixed_s, per_item_s, sizes, cores=1.0):
     """Calls that cost fixed + per_item * size."""
-    return Curve(cores=CORES, points=tuple(point(s, fixed_s + per_item_s * s, cores) for s in sizes))
+    return Curve(points=tuple(point(s, fixed_s + per_item_s * s, cores) for s in sizes))
 
 
 def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, update=None, **changes):

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from shoal.engines.clock import Stopwatch, measure, measure_together
+from shoal.engines.clock import Stopwatch, Usage, measure, measure_together
+from shoal.placement import measure as measuring
 from shoal.placement.measure import as_point, with_a_core
 
 
@@ -52,6 +53,23 @@ def test_loops_in_python_take_turns():
     assert alone.wanted > 0.7
     assert both.cpu < 1.3
     assert with_a_core(both) / with_a_core(alone) < 1.4
+
+
+def test_what_this_process_computes_is_not_blamed_on_others(monkeypatch):
+    """In one second on two cores the machine computed 1.5 s, of which we did 1 s: others used a quarter."""
+    busy, own, wall = iter((10.0, 11.5)), iter((3.0, 4.0)), 1.0
+    monkeypatch.setattr(measuring, "machine_busy_s", lambda: next(busy))
+    monkeypatch.setattr(measuring, "usage", lambda: Usage(next(own), 0.0))
+    monkeypatch.setattr(measuring.Stopwatch, "seconds", lambda _: wall)
+    monkeypatch.setattr(measuring, "usable_cores", lambda: 2.0)
+    monkeypatch.setattr(measuring.psutil, "cpu_count", lambda: 2)
+    assert measuring.Neighbours().share() == pytest.approx(0.25)
+
+
+def test_machine_time_grows_while_we_compute():
+    before = measuring.machine_busy_s()
+    spin(0.1)
+    assert measuring.machine_busy_s() > before
 
 
 def test_a_failing_loop_ends_the_others_and_is_raised():

@@ -75,15 +75,18 @@ def test_places_that_cannot_be_written_are_refused_before_measuring(tmp_path):
 def test_an_undisturbed_call_takes_what_it_took():
     for cores in (0.1, 1.0, 3.5):
         measured = point(1, 2e-3, cores)
-        assert Curve(cores=4.0, points=(measured,)).seconds(measured) == pytest.approx(2e-3)
+        assert Curve(points=(measured,)).seconds(measured) == pytest.approx(2e-3)
 
 
 def test_time_that_other_programs_took_is_left_out():
-    """A single thread that ran half of the time, and four that ran a quarter of it: both take 1 ms alone."""
-    one = replace(point(1, 2e-3), cpu_s=1e-3, delay_s=1e-3)
-    four = replace(point(1, 4e-3), cpu_s=4e-3, delay_s=12e-3)
-    line = Curve(cores=4.0, points=(one, four))
-    assert line.seconds(one) == pytest.approx(1e-3)
-    assert line.seconds(four) == pytest.approx(1e-3)
+    """One thread that ran half of the time: 1 ms alone. Half asleep, a quarter run, a quarter delayed: 1.5 ms alone.
+    Four threads that delayed one another on all cores: no other program is blamed."""
+    one, sleepy, four = (
+        replace(point(1, 2e-3), cpu_s=cpu, delay_s=delay) for cpu, delay in ((1e-3, 1e-3), (5e-4, 5e-4), (4e-3, 4e-3))
+    )
+    seconds = Curve(points=(one,)).seconds
+    assert seconds(one) == pytest.approx(1e-3)
+    assert seconds(sleepy) == pytest.approx(1.5e-3)
+    assert seconds(four) == pytest.approx(2e-3)
     assert one.idle == four.idle == 0.0
     assert one.disturbed == pytest.approx(0.5)

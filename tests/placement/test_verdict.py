@@ -141,7 +141,7 @@ def test_gpu_words_with_one():
 def test_other_programs_are_mentioned():
     quiet, busy = (advise_on(profile(disturbed=d, trials=(trial(),))).reasons for d in (0.02, 0.4))
     assert not any("Other programs" in r for r in quiet)
-    assert any("Other programs had the cores for 40%" in r for r in busy)
+    assert any("Other programs used 40% of the cores" in r for r in busy)
 
 
 def test_the_line_to_run_is_one_that_train_takes():

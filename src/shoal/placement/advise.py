@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure, decide, and write the profile: what `shoal advise` does. Imports JAX when it measures."""
+"""Measure, decide, and write the profile: what `shoal advise` does. Imports JAX."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +10,11 @@ from shoal import __version__, envs
 from shoal.architectures import registry
 from shoal.engines.clock import Stopwatch
 from shoal.errors import ConfigError
-from shoal.placement import layouts
-from shoal.placement.profile import VERSION, EnvFacts, Profile, Trial, check_writable, write_profile
-from shoal.placement.trial import Arrangement, layout, run_trial, settling
+from shoal.placement import layouts, measure
+from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
+from shoal.placement.trial import Arrangement, layout, run_trial, settling, shorten
 from shoal.placement.verdict import Advice, advise_on, choose, worth
+from shoal.placement.workload import endless, make_workload
 from shoal.records import hardware
 from shoal.types import Discrete, EnvSpec
 
@@ -27,7 +28,6 @@ SHARES = {
     "update": 0.015,
     "estimate": 0.005,
     "transfer": 0.005,
-    "noise": 0.01,
     "trial": 0.1,
 }
 """of the seconds, for each call or run that is timed"""
@@ -80,22 +80,15 @@ def measure_profile(
     tell: Callable[[str], Any],
 ) -> Profile:
     """Time the parts, then run architectures for a moment each while time is left."""
-    from shoal.placement.measure import disturbance
-    from shoal.placement.workload import make_workload
-
-    watch = Stopwatch()
-    tell("what other programs use")
-    noise = [disturbance(SHARES["noise"] * seconds)]
+    watch, neighbours = Stopwatch(), measure.Neighbours()
     tell("how long the network takes to build")
     # frames make updates the dear part, and several passes over each batch too dear to measure
     architecture = architecture or ("impala" if len(factory.spec.obs.shape) == 3 else "ppo")
     workload = make_workload(architecture, factory, network)
     profile = measure_parts(workload, network, env_kwargs, seconds, watch, tell)
-    noise.append(disturbance(SHARES["noise"] * seconds))
     runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, LIMIT * seconds, tell)
     runs.run()
-    noise.append(disturbance(SHARES["noise"] * seconds))
-    return replace(runs.profile, measured_s=watch.seconds(), disturbed=sum(noise) / len(noise))
+    return replace(runs.profile, measured_s=watch.seconds(), disturbed=neighbours.share())
 
 
 def measure_parts(
@@ -107,8 +100,6 @@ def measure_parts(
     tell: Callable[[str], Any],
 ) -> Profile:
     """A profile without runs: environment, inference, update, estimate and transfer alone."""
-    from shoal.placement import measure
-
     factory, took = workload.factory, {name: share * seconds for name, share in SHARES.items()}
 
     def late() -> bool:
@@ -163,31 +154,32 @@ class Runs:
         found = layouts.arrangements(self.profile)
         own = next(a for a in found if a.architecture == self.profile.architecture and not a.changed)
         self._run(own)
-        others = [(layouts.predict(self.profile, a), a) for a in found if a is not own and a.same_learning]
-        for predicted, arrangement in sorted(others, key=lambda pair: -worth(pair[0])):
-            self._run_if_time(arrangement, predicted)
+        others = [(worth(layouts.predict(self.profile, a)), a) for a in found if a is not own and a.same_learning]
+        for _, arrangement in sorted(others, key=lambda pair: -pair[0]):
+            self._run(arrangement, only_if_time=True)
         best = choose(list(self.profile.trials))
         for arrangement in found:
             if arrangement.architecture == best.architecture and not arrangement.same_learning:
-                self._run_if_time(arrangement, layouts.predict(self.profile, arrangement))
+                self._run(arrangement, only_if_time=True)
 
-    def _run_if_time(self, arrangement: Arrangement, predicted: Trial) -> None:
-        """Some updates go by before the window opens, and one ends in it."""
-        needed = self.seconds + (1 + settling(arrangement.config)) * predicted.wall_s / predicted.updates
-        if self._watch.seconds() + needed <= self._limit:
-            self._run(arrangement)
-
-    def _run(self, arrangement: Arrangement) -> None:
-        from shoal.placement.workload import endless, make_workload
-
+    def _run(self, arrangement: Arrangement, only_if_time: bool = False) -> None:
+        predicted = layouts.predict(self.profile, arrangement)
+        batch_s = predicted.wall_s / predicted.updates
+        cut = shorten(arrangement, batch_s, self.seconds)
+        batch_s *= cut.config.unroll_length / arrangement.config.unroll_length
+        # some updates go by before the window opens, and one ends in it
+        needed = self.seconds + (1 + settling(cut.config)) * batch_s
+        if only_if_time and self._watch.seconds() + needed > self._limit:
+            return
         name = arrangement.architecture
         self._tell(f"{name}, {layouts.layout_words(layout(arrangement.config), arrangement.engine)}")
         if name not in self._workloads:
             known = next(iter(self._workloads.values()))
             self._workloads[name] = make_workload(name, known.factory, self.profile.network, known.params)
         workload = self._workloads[name]
-        unending = arrangement._replace(config=endless(arrangement.config))
+        unending = cut._replace(config=endless(cut.config))
         trial = run_trial(unending, workload.module, workload.parts, seconds=self.seconds)
+        trial = replace(trial, settings=layout(arrangement.config))
         self.profile = replace(self.profile, trials=(*self.profile.trials, trial))
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from shoal.architectures import presets, registry
 from shoal.placement.profile import Point, Profile, Trial
-from shoal.placement.trial import Arrangement, batch_trajectories, passes, run_trial
+from shoal.placement.trial import SHORTEST_UNROLL, Arrangement, batch_trajectories, passes, run_trial
 from shoal.placement.twins import twin_parts
 from shoal.types import ArraySpec
 
@@ -27,8 +27,6 @@ HOSTS = ("numpy", "cpu")
 """where acting runs without an accelerator"""
 WIDER = 4
 """how many times as many environments an actor is tried with"""
-SHORTEST_UNROLL = 8
-"""steps below which unrolls are not cut to make room for more environments"""
 SIMULATED_UPDATES = 5
 
 

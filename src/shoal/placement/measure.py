@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import psutil
 
-from shoal.engines.clock import Timing, Together, measure, measure_together
+from shoal.engines.clock import Stopwatch, Timing, Together, measure, measure_together, usage
 from shoal.envs import EnvFactory
 from shoal.losses.returns import gae, vtrace
 from shoal.placement import workload as made
@@ -29,8 +30,6 @@ SLOW_CALL_S = 1.5
 INFERENCE_SIZES = (1, 4, 16, 64, 256)
 FRAME_SIZES = (1, 8, 64)
 """the same for frames on the CPU, where every size takes a second to compile and large ones long to run"""
-SPIN = 2_000
-"""numbers added up in one call that does nothing but compute on one thread"""
 TRANSFER_BYTES = (10**3, 10**5, 10**7)
 
 
@@ -101,7 +100,7 @@ def measure_env(factory: EnvFactory, num_envs: int, seconds: float) -> EnvTiming
             points.insert(0, _time_steps(start(1), seconds))
         if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
             points.append(_time_steps(start(4 * num_envs), seconds))
-    return EnvTimings(Curve(cores=usable_cores(), points=tuple(points)), reset, valid_frac, beside)
+    return EnvTimings(Curve(points=tuple(points)), reset, valid_frac, beside)
 
 
 def measure_beside(loops: Sequence[RandomSteps], seconds: float) -> Beside:
@@ -211,9 +210,25 @@ def first_devices() -> dict[str, Any]:
     return found
 
 
-def disturbance(seconds: float) -> float:
-    """Share of the time this process wants one core in which other programs have it."""
-    return as_point(1, measure(sum, range(SPIN), seconds=seconds)).disturbed
+class Neighbours:
+    """What other programs use of the cores from now on."""
+
+    def __init__(self):
+        self._watch, self._busy, self._own = Stopwatch(), machine_busy_s(), usage().cpu_s
+
+    def share(self) -> float:
+        """Of all cores, 0 to 1. 0 also where this process may use a part of the machine only: neighbours then run on
+        the other part, for all that can be seen."""
+        if usable_cores() < (psutil.cpu_count() or 1):
+            return 0.0
+        others = (machine_busy_s() - self._busy) - (usage().cpu_s - self._own)
+        return min(1.0, max(0.0, others / (self._watch.seconds() * usable_cores())))
+
+
+def machine_busy_s() -> float:
+    """Seconds in which cores of the machine computed, over all cores, since it started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
 
 
 def all_devices() -> list[dict[str, Any]]:
@@ -243,4 +258,4 @@ def _sweep(
         if slow or (len(points) > 1 and enough()):
             break
         points.append(as_point(count * unit, measure(prepare(count), seconds=seconds, min_calls=3)))
-    return Curve(cores=usable_cores(), points=tuple(points))
+    return Curve(points=tuple(points))

@@ -22,14 +22,17 @@ VERSION = 1
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
-def undisturbed(wall_s: float, cpu_s: float, delay_s: float, cores: float) -> float:
+def undisturbed(wall_s: float, cpu_s: float, delay_s: float) -> float:
     """Seconds that a piece of work would have taken had no other program used the cores: the time in which it had
-    nothing to compute, and its processor time over the cores it wanted.
+    nothing to compute, and its processor time.
+
+    It is believed to need one core at least and no more: threads of one program delay one another too, which must not
+    pass for others' doing. Exact for one thread; for several a bound from above.
 
     Check: where nothing delayed it, the seconds it took.
     """
-    wanted = (cpu_s + delay_s) / wall_s
-    return max(0.0, 1.0 - wanted) * wall_s + cpu_s / max(1.0, min(wanted, cores))
+    idle = max(0.0, wall_s - cpu_s - delay_s)
+    return min(wall_s, idle + cpu_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,8 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One kind of call over several sizes, in growing order, on a machine of so many cores."""
+    """One kind of call over several sizes, in growing order."""
 
-    cores: float
     points: tuple[Point, ...]
 
     def line(self) -> Line:
@@ -76,7 +78,7 @@ class Curve:
 
     def seconds(self, point: Point) -> float:
         """Seconds of a mean call had no other program used the cores."""
-        return undisturbed(point.mean_s, point.cpu_s, point.delay_s, self.cores)
+        return undisturbed(point.mean_s, point.cpu_s, point.delay_s)
 
     def at(self, size: int) -> float:
         """Seconds at a size: on straight lines between the measured ones, from the fitted line beyond them."""
@@ -104,7 +106,8 @@ class Trial:
     simulated: bool
     """predicted in virtual time from the costs of the parts, not run"""
     settings: dict[str, int]
-    """the Config fields that say where work runs and how much of it at a time"""
+    """the Config fields that say where work runs and how much of it at a time; where a batch takes too long the run
+    itself has shorter unrolls"""
     changed: dict[str, int]
     """of these, the ones that differ from the preset"""
     same_learning: bool
@@ -208,7 +211,7 @@ class Profile:
     """to each platform but the CPU, over bytes"""
     trials: tuple[Trial, ...]
     disturbed: float
-    """share of the time a core was wanted in which other programs had it"""
+    """share of the cores that other programs used meanwhile"""
     measured_s: float
 
     @property

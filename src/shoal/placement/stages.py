@@ -77,7 +77,8 @@ def stages(profile: Profile, trial: Trial) -> list[Stage]:
 def seconds_by_stage(profile: Profile, trial: Trial) -> dict[str, float]:
     """Worker seconds by the name of the stage; the rest of the workers' time is waiting."""
     actor, learner = trial.phases.get("actor", {}), trial.phases.get("learner", {})
-    estimate = min(profile.estimate.mean_s * trial.rows / profile.estimate.size * trial.updates, learner["update"])
+    rows = trial.env_steps / profile.valid_frac
+    estimate = min(profile.estimate.mean_s / profile.estimate.size * rows, learner["update"])
     workers = 1 if trial.engine == "inline" else sum(trial.workers.values())
     spent = {
         "environment step": actor.get("env_step", 0.0),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A short stretch of an architecture's own `run`, real or in simulated time: the time split comes from its timers."""
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -8,8 +9,11 @@ from shoal.architectures.base import Parts
 from shoal.engines import Engine, make_engine
 from shoal.engines.clock import Usage, usage
 from shoal.placement.profile import Trial, undisturbed
-from shoal.records.hardware import usable_cores
 
+SHORTEST_UNROLL = 8
+"""steps below which unrolls are not cut"""
+MOSTLY = 0.5
+"""share of a run in which one core is busy from which on it counts as computing most of the time"""
 LONG_START_S = 3.0
 """where lock-step took longer than this to its first update, the window opens at once: another would cost too much"""
 
@@ -95,6 +99,7 @@ def run_trial(
     first, last = window.first, window.last
     wall = last.now - first.now
     cpu, delay = last.usage.cpu_s - first.usage.cpu_s, last.usage.delay_s - first.usage.delay_s
+    alone = wall if costs is not None else without_others(arrangement.engine, wall, cpu, delay)
     return Trial(
         architecture=arrangement.architecture,
         engine=arrangement.engine,
@@ -104,12 +109,30 @@ def run_trial(
         same_learning=arrangement.same_learning,
         passes=passes(config),
         wall_s=wall,
-        alone_s=wall if costs is not None else undisturbed(wall, cpu, delay, usable_cores()),
+        alone_s=alone,
         env_steps=last.env_steps - first.env_steps,
         updates=window.updates,
         phases=_difference(last.phases, first.phases),
         lag_mean=sum(window.lags) / len(window.lags),
     )
+
+
+def without_others(engine: str, wall_s: float, cpu_s: float, delay_s: float) -> float:
+    """Seconds of a run had no other program used the cores.
+
+    Many workers on threads delay one another: where they mostly wait, what others took cannot be told.
+    """
+    if engine != "inline" and cpu_s < MOSTLY * wall_s:
+        return wall_s
+    return undisturbed(wall_s, cpu_s, delay_s)
+
+
+def shorten(arrangement: Arrangement, batch_s: float, seconds: float) -> Arrangement:
+    """The arrangement with unrolls cut so that a batch that takes `batch_s` takes about `seconds`; collecting and
+    learning shrink alike. Left as it is where a batch takes less."""
+    length = arrangement.config.unroll_length
+    cut = max(min(SHORTEST_UNROLL, length), int(length * seconds / batch_s))
+    return arrangement._replace(config=dataclasses.replace(arrangement.config, unroll_length=min(length, cut)))
 
 
 def settling(config: Any) -> int:

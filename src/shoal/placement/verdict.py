@@ -76,7 +76,7 @@ def advise_on(profile: Profile, architecture: str | None = None) -> Advice:
     asked = [t for t in measured if t.architecture == architecture and not t.changed]
     trial = asked[0] if asked else best if not best.simulated else measured[0]
     rows = stages(profile, trial)
-    said = [what_limits(trial, rows), *reasons(profile, choices, best)]
+    said = [what_limits(profile, trial, rows), *reasons(profile, choices, best)]
     return Advice(trial, rows, limits(profile, trial), choices, best, command(profile, best), said)
 
 
@@ -176,22 +176,24 @@ def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
         )
     if (disturbed := disturbance(profile)) > WORTH_A_WARNING:
         said.append(
-            f"Other programs had the cores for {percent(disturbed)} of the time these measurements wanted "
-            "them. The figures leave that out as far as it can be told; measure again on a quiet machine."
+            f"Other programs used {percent(disturbed)} of the cores meanwhile. The figures leave that out as far as it can "
+            "be told; measure again on a quiet machine."
         )
     return said
 
 
 def disturbance(profile: Profile) -> float:
-    """Share of the cores that other programs had: of a loop that only computes, or of the runs, whichever is more."""
+    """Share of the cores that other programs used: of the machine's or of what runs wanted, whichever is more."""
     runs = [1 - trial.alone_s / trial.wall_s for trial in profile.trials]
     return max(profile.disturbed, sum(runs) / len(runs) if runs else 0.0)
 
 
-def what_limits(trial: Trial, rows: list[Stage]) -> str:
+def what_limits(profile: Profile, trial: Trial, rows: list[Stage]) -> str:
     """The stage that takes most of the workers' time."""
     stage = max((row for row in rows if row.box != WAITING), key=lambda row: row.share)
-    return f"What limits {trial.architecture} here: {stage.name}, {percent(stage.share)} of the time."
+    takes_turns = trial.engine == "threads" and env_kind(profile) == "python"
+    lock = ", waiting for Python's lock included" if takes_turns else ""
+    return f"What limits {trial.architecture} here: {stage.name}, {percent(stage.share)} of the time{lock}."
 
 
 def why_this_one(choices: list[Trial], best: Trial) -> str:
@@ -232,8 +234,8 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
     if times < WORTH_SAYING:
         return f"Don't parallelise: {why} ({fastest.architecture} on threads: {times:.1f}x the steps)."
     return (
-        f"One thread is enough for {best.architecture}: its actor and its learner take turns. {fastest.architecture} on "
-        f"threads collects {times:.1f}x the steps, since its learner computes meanwhile, but makes less of each."
+        f"One thread is enough for {best.architecture}: its actor and its learner take turns. {fastest.architecture} "
+        f"on threads collects {times:.1f}x the steps, since its learner computes meanwhile, but makes less of each."
     )
 
 
