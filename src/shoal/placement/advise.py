@@ -22,6 +22,8 @@ SECONDS = 20.0
 """spent calling what is measured; compiling comes on top"""
 LIMIT = 2.0
 """times SECONDS after which no further run begins"""
+LITTLE_LEARNING = 0.1
+"""share of updates below which a run may be measured in shorter unrolls"""
 SHARES = {
     "env": 0.025,
     "inference": 0.005,
@@ -165,7 +167,9 @@ class Runs:
     def _run(self, arrangement: Arrangement, only_if_time: bool = False) -> None:
         predicted = layouts.predict(self.profile, arrangement)
         batch_s = predicted.wall_s / predicted.updates
-        cut = shorten(arrangement, batch_s, self.seconds)
+        # where learning counts, shorter unrolls would change its batches and with them its pace
+        collects = predicted.phases["learner"]["update"] < LITTLE_LEARNING * predicted.wall_s
+        cut = shorten(arrangement, batch_s, self.seconds) if collects else arrangement
         batch_s *= cut.config.unroll_length / arrangement.config.unroll_length
         # some updates go by before the window opens, and one ends in it
         needed = self.seconds + (1 + settling(cut.config)) * batch_s

@@ -176,8 +176,8 @@ def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
         )
     if (disturbed := disturbance(profile)) > WORTH_A_WARNING:
         said.append(
-            f"Other programs used {percent(disturbed)} of the cores meanwhile. The figures leave that out as far as it can "
-            "be told; measure again on a quiet machine."
+            f"Other programs used {percent(disturbed)} of the cores meanwhile. The figures leave that out as far as it "
+            "can be told; measure again on a quiet machine."
         )
     return said
 
