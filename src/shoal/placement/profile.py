@@ -92,6 +92,10 @@ class Curve:
         point = self.near(size)
         return self.at(size) * point.cpu_s / self.seconds(point)
 
+    def cores_at(self, size: int) -> float:
+        """Cores that a call of this size really keeps busy."""
+        return self.cpu_at(size) / self.at(size)
+
     def near(self, size: int) -> Point:
         """The point measured at the size nearest to this one."""
         return min(self.points, key=lambda p: abs(p.size - size))

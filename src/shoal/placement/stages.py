@@ -127,7 +127,7 @@ def inference_advice(profile: Profile, trial: Trial) -> str:
     times = curve.seconds(best) / curve.seconds(one)
     if times < WORTH_BATCHING * best.size / one.size:
         return f"yes, by batching: {best.size} observations in one call cost {times:.1f}x {one.size} ({where})"
-    cores = curve.near(trial.settings["envs_per_actor"]).cores
+    cores = curve.cores_at(trial.settings["envs_per_actor"])
     if cores >= 0.75 * profile.cores:
         return f"it is already: a call keeps {min(cores, profile.cores):.1f} of {profile.cores:g} cores busy ({where})"
     return f"yes, over actors: a call keeps {cores:.1f} of {profile.cores:g} cores busy ({where})"
@@ -142,14 +142,14 @@ def estimate_advice(share: float) -> str:
 def update_advice(profile: Profile, trial: Trial) -> str:
     """Whether XLA already fills the cores, or the batch is too small to."""
     curve = profile.update["cpu"]
-    cores, line = min(curve.near(trial.rows).cores, profile.cores), curve.line()
+    cores, line = min(curve.cores_at(trial.rows), profile.cores), curve.line()
     busy = f"{cores:.1f} of {profile.cores:g} cores"
     if profile.cores > 1 and cores >= 0.75 * profile.cores:
         return f"it is already: XLA keeps {busy} busy; beyond that, data-parallel learners or a GPU"
     overhead = line.fixed_s / line.at(trial.rows)
     if overhead >= 0.5:
         return f"not at {trial.rows:,} rows: {percent(overhead)} is fixed cost; larger batches use it better"
-    return f"little: XLA keeps {busy} busy on a network this small; overlap it with acting instead"
+    return f"little: XLA keeps {busy} busy on a network this small; impala overlaps it with acting"
 
 
 def publish_advice(profile: Profile, share: float) -> str:
