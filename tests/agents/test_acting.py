@@ -113,11 +113,13 @@ def test_the_first_policy_is_nearly_uniform():
     assert np.abs(head).max() < 0.1
 
 
-def test_params_are_views_when_acting_in_numpy():
+def test_bound_weights_are_those_of_the_params_in_quick_order():
     agent = make_agent("a2c", DISCRETE)
     params = agent.init(0)
     weights, _ = agent.bind(params)
-    assert all(np.shares_memory(weight, params) and np.shares_memory(bias, params) for weight, bias in weights)
+    assert all(weight.flags.c_contiguous for weight, _ in weights)
+    ends = np.concatenate([np.r_[weight.T.ravel(), bias] for weight, bias in weights])
+    assert any(np.array_equal(params[start : start + len(ends)], ends) for start in range(len(params) - len(ends) + 1))
 
 
 def test_frames_act_as_bytes():

@@ -47,7 +47,7 @@ class SingleVector:
         self._seeds: list[int | None] = [None] * num_envs
         self._steps = [0] * num_envs
         self._pending: list[int] = []
-        self._ended = np.zeros(num_envs, bool)
+        self._ended = [False] * num_envs
         self._rows = Steps(
             np.arange(num_envs),
             np.zeros((num_envs, *spec.obs.shape), spec.obs.dtype),
@@ -56,6 +56,7 @@ class SingleVector:
             np.zeros(num_envs, bool),
             np.zeros(num_envs, bool),
         )
+        self._obs_rows = [self._rows.obs[slot, ...] for slot in range(num_envs)]
 
     def reset(self, seed: int) -> None:
         for slot in range(self.num_envs):
@@ -123,9 +124,9 @@ class SingleVector:
     def _write(self, slot: int, obs: Any, reward: float, terminated: bool, truncated: bool, valid: bool) -> None:
         rows = self._rows
         if self._obs_start is None:
-            checks.write_box(rows.obs[slot, ...], obs)
+            checks.write_box(self._obs_rows[slot], obs)
         else:
-            checks.write_one_hot(rows.obs[slot], obs, self._obs_start)
+            checks.write_one_hot(self._obs_rows[slot], obs, self._obs_start)
         rows.reward[slot] = reward
         rows.terminated[slot] = terminated
         rows.truncated[slot] = truncated
@@ -139,7 +140,7 @@ class SingleVector:
             return
         for slot in slots:
             try:
-                checks.refuse_non_finite(obs[slot, ...])
+                checks.refuse_non_finite(self._obs_rows[slot])
             except checks.Breach as breach:
                 raise self._fault(slot, breach, call) from breach
 

@@ -18,7 +18,7 @@ from shoal.training.states import pack
 from shoal.types import Trajectory
 
 ROWS_PER_RUN = 200
-SECONDS_PER_ROW = 10.0
+LEAST_SECONDS_PER_ROW, MOST_SECONDS_PER_ROW = 0.05, 10.0
 SECONDS_PER_VIEW = 0.25
 SECONDS_PER_CHECKPOINT = 60.0
 
@@ -89,7 +89,7 @@ class Recorder:
         steps = self.state.env_steps
         if self.first_update_s is None:
             self.first_update_s = now
-        if steps - self._row_steps >= self.config.env_steps / ROWS_PER_RUN or now - self._row_s >= SECONDS_PER_ROW:
+        if self._row_is_due(steps - self._row_steps, now - self._row_s):
             self.write_row()
         elif now - self._view_s >= SECONDS_PER_VIEW:
             self._view_s = now
@@ -99,6 +99,13 @@ class Recorder:
         self.stop_reason = self._stop_reason(now)
         if self.stop_reason or self.until <= steps < self.config.env_steps:
             self.engine.stop(self.stop_reason or "end of segment")
+
+    def _row_is_due(self, steps: int, seconds: float) -> bool:
+        """By steps, so that runs in fixed order have the same rows; in free order neither too often nor too seldom."""
+        by_steps = steps >= self.config.env_steps / ROWS_PER_RUN
+        if self.order == "fixed":
+            return by_steps
+        return seconds >= MOST_SECONDS_PER_ROW or (by_steps and seconds >= LEAST_SECONDS_PER_ROW)
 
     def _stop_reason(self, now: float) -> str | None:
         wanted, mean = self.stop.episode_return, self.episodes.return_mean
