@@ -77,7 +77,7 @@ def test_its_profile_can_be_read_back(cartpole):
 
 def printed(advice, found, width):
     stream = io.StringIO()
-    Console(file=stream, width=width, color_system=None).print(render(advice, found), highlight=False)
+    Console(file=stream, width=width, color_system=None).print(render(advice, found, width), highlight=False)
     return stream.getvalue()
 
 
@@ -85,6 +85,7 @@ def printed(advice, found, width):
 def test_it_fits_the_terminal(cartpole, width):
     text = printed(*cartpole[:2], width)
     assert max(len(line) for line in text.splitlines()) <= width
+    assert "parallel…" not in text
     for words in (*BOXES, "environment step", "no GPU seen", "Limits", "Verdict", "shoal train", "shoal race"):
         assert words in " ".join(text.split())
 

@@ -63,7 +63,7 @@ def run(argv: Sequence[str], seconds: float | None = None) -> int:
             seconds=SECONDS if seconds is None else seconds,
             tell=(lambda what: status.update(f"measuring {what}")) if status else (lambda _: None),
         )
-    console.print(render(advice, profile), highlight=False)
+    console.print(render(advice, profile, console.width), highlight=False)
     if form.json is not None:
         print(f"\nprofile: {form.json}")
     return 0

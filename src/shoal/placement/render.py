@@ -8,22 +8,24 @@ from rich.table import Table
 from rich.text import Text
 
 from shoal.placement.profile import Profile, Trial
-from shoal.placement.stages import BOXES
+from shoal.placement.stages import BOXES, NO_GPU
 from shoal.placement.verdict import Advice, Limits, describe, race
 from shoal.records.readable import count, percent
 
 PLAIN_WIDTH = 120
 """columns where the output is no terminal"""
+TABLE_WIDTH = 96
+"""columns from which on the stages are a table; on fewer its sentences would stand one word above another"""
 
 
-def render(advice: Advice, profile: Profile) -> RenderableType:
-    """Everything, for rich to print."""
+def render(advice: Advice, profile: Profile, width: int = PLAIN_WIDTH) -> RenderableType:
+    """Everything, for rich to print on so many columns."""
     trial = advice.trial
     measured = f"{trial.architecture}, {describe(trial)}: {count(trial.env_steps_per_s)} steps/s"
     return Group(
         _title(profile),
         _head("Where the time goes", measured),
-        stage_table(advice),
+        stage_table(advice) if width >= TABLE_WIDTH else stage_list(advice),
         _head("Limits", "agent steps a second in this layout, if the other parts cost nothing"),
         _indented(limits_text(advice.limits, trial)),
         _head("Compared on this machine", ""),
@@ -66,6 +68,19 @@ def stage_table(advice: Advice) -> Table:
                 Text(stage.break_even),
             )
     return table
+
+
+def stage_list(advice: Advice) -> RenderableType:
+    """The same on few columns: figures on one line, the sentence below it."""
+    lines: list[RenderableType] = []
+    for group in BOXES:
+        lines.append(Text(" " + group, style="bold cyan"))
+        for stage in (s for s in advice.stages if s.box == group):
+            break_even = {"-": "", NO_GPU: f"; {NO_GPU}"}.get(stage.break_even, f"; GPU from {stage.break_even}")
+            figures = f"{percent(stage.share):>4} {microseconds(stage.per_step_s):>7} us/step"
+            lines.append(Text(f"   {stage.name:<20}{figures}   {stage.device}{break_even}"))
+            lines.append(Padding(Text(stage.parallel, style="dim"), (0, 0, 0, 7)))
+    return Group(*lines)
 
 
 def microseconds(seconds: float) -> str:
