@@ -14,8 +14,8 @@ from benchmarks.record import summarise
 from shoal import envs, seeds
 from shoal.actors.rollout import Rollout
 from shoal.architectures import registry
+from shoal.architectures.assemble import make_parts
 from shoal.architectures.base import Parts
-from shoal.training.parts import make_parts
 
 WARM_UP_CALLS = 3
 CHUNKS = 5

@@ -11,10 +11,10 @@ from typing import Any
 from benchmarks import record
 from shoal import envs
 from shoal.architectures import registry
+from shoal.architectures.assemble import make_parts
 from shoal.architectures.base import Parts
 from shoal.engines import make_engine
 from shoal.placement.twins import twin_parts
-from shoal.training.parts import make_parts
 
 MODULE = "benchmarks.scaling.slow_actor"
 ARCHITECTURES = ("a2c", "impala")

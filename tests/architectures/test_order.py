@@ -8,7 +8,8 @@ import pytest
 
 from architectures.small import NAMES, Run, config_of, parts_of, run_small
 from shoal.actors.rollout import Rollout
-from shoal.architectures import registry
+from shoal.actors.synchronous import act_in_step
+from shoal.architectures import impala, registry
 from shoal.engines import make_engine
 
 
@@ -74,6 +75,17 @@ def test_one_actor_at_lag_zero_is_the_sequential_algorithm(architecture):
     np.testing.assert_array_equal(run.params, sequential(config, parts, versions))
     if architecture != "impala":
         assert versions == list(range(len(versions)))
+
+
+def test_impala_with_one_waiting_actor_has_lag_zero_and_is_the_sequential_algorithm(monkeypatch):
+    """Its own actor pulls right after it put, one version early; one that waits for the next version has no lag."""
+    monkeypatch.setattr(impala, "act_freely", act_in_step)
+    fields = {"num_actors": 1, "envs_per_actor": 2, "batch_trajectories": 1}
+    config = config_of("impala", 12, **fields)
+    parts = parts_of("impala", config)
+    run = run_small("impala", "threads", updates=12, parts=parts, **fields)
+    assert np.concatenate(run.lags).max() == 0
+    np.testing.assert_array_equal(run.params, sequential(config, parts, list(range(len(run.states)))))
 
 
 def test_impala_with_one_actor_and_no_lag_equals_a2c():

@@ -12,10 +12,10 @@ import shoal
 from agents.made import Narrow
 from shoal import training
 from shoal.architectures import registry
+from shoal.architectures.assemble import default_engine, segment_seed
 from shoal.errors import ConfigError
 from shoal.records.flow import merged_rows, read_flow
 from shoal.records.metrics import unknown_names
-from shoal.training.parts import default_engine, segment_seed
 from training.runs import SMALL, checkpoints, facts, train, untimed_rows
 
 ARCHITECTURES = tuple(registry.ARCHITECTURES)
@@ -236,12 +236,12 @@ def test_box_actions_come_out_on_the_environment_s_scale(tmp_path):
 
 def test_default_engines():
     configs = {name: registry.load(name).Config() for name in ARCHITECTURES}
-    assert {name: default_engine(config, name) for name, config in configs.items()} == {
+    assert {name: default_engine(name, config.num_actors) for name, config in configs.items()} == {
         "a2c": "inline",
         "ppo": "inline",
         "impala": "threads",
     }
-    assert default_engine(registry.load("a2c").Config(num_actors=2), "a2c") == "threads"
+    assert default_engine("a2c", 2) == "threads"
 
 
 def test_every_start_has_its_own_randomness():

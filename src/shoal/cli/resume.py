@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -18,6 +18,12 @@ class Resume:
 
     run_dir: Annotated[Positional[Path], arg(metavar="RUN_DIR")]
     """the run's folder"""
+    env_steps: int | None = None
+    """train up to this many agent steps instead"""
+    stop_return: float | None = None
+    """stop once the mean return of the last 100 episodes is at least this"""
+    stop_minutes: float | None = None
+    """stop after this many minutes, those before included"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -27,4 +33,6 @@ def run(argv: Sequence[str]) -> int:
 
     from shoal import training
 
-    return say_where(training.resume(form.run_dir))
+    fields: dict[str, Any] = {} if form.env_steps is None else {"env_steps": form.env_steps}
+    stop_return, stop_minutes = form.stop_return, form.stop_minutes
+    return say_where(training.resume(form.run_dir, stop_return=stop_return, stop_minutes=stop_minutes, **fields))

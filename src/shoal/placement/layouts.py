@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, Literal
 
 from shoal.architectures import presets, registry
+from shoal.architectures.assemble import default_engine
 from shoal.placement.profile import Point, Profile, Trial
 from shoal.placement.trial import SHORTEST_UNROLL, Arrangement, batch_trajectories, passes, run_trial
 from shoal.placement.twins import twin_parts
@@ -45,11 +46,6 @@ def usual_step(profile: Profile) -> Point:
     return profile.env_step.near(profile.env_reset.size)
 
 
-def engine_for(architecture: str, num_actors: int) -> str:
-    """One actor in lock-step has nothing to overlap with, so threads would only cost."""
-    return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 else "threads"
-
-
 def arrangements(profile: Profile) -> list[Arrangement]:
     """Every architecture as preset, and rearranged in the ways that could pay for such an environment."""
     found = []
@@ -70,7 +66,7 @@ def arrangements(profile: Profile) -> list[Arrangement]:
 def arrange(architecture: str, config: Any, changed: dict[str, int], same_learning: bool = True) -> Arrangement:
     """The arrangement of a preset's config with some fields changed."""
     config = dataclasses.replace(config, **changed)
-    return Arrangement(architecture, engine_for(architecture, config.num_actors), config, changed, same_learning)
+    return Arrangement(architecture, default_engine(architecture, config.num_actors), config, changed, same_learning)
 
 
 def split(architecture: str, config: Any, num_actors: int) -> list[Arrangement]:

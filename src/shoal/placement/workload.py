@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from shoal.architectures import presets, registry
+from shoal.architectures.assemble import parts_around
 from shoal.architectures.base import Parts
 from shoal.envs import EnvFactory
 from shoal.networks.resolve import NetworkClass, resolve
@@ -59,7 +60,7 @@ def make_workload(architecture: str, factory: EnvFactory, network: str, params: 
     agent = module.make_agent(config, factory.spec, network_class)
     initial = agent.init(SEED) if params is None else params
     agent = agent._replace(init=lambda _: initial.copy())
-    parts = Parts(factory.spec, factory.make, agent, module.make_learner(config, agent), SEED)
+    parts = parts_around(agent, module, config, factory)
     return Workload(architecture, module, config, factory, network_class, initial, parts)
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import envs
 from shoal.architectures import presets, registry
+from shoal.architectures.assemble import default_engine, make_parts
 from shoal.engines import check_engine
-from shoal.errors import ConfigError
+from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
 from shoal.records.film import check_film
 from shoal.records.live import Console
 from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
-from shoal.training.parts import default_engine, make_parts
 
 if TYPE_CHECKING:
     from shoal.training.result import Result
@@ -64,7 +64,7 @@ def train(
     factory = envs.resolve(env, env_kwargs)
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
     settings = {
-        "engine": engine or default_engine(config, architecture),
+        "engine": engine or default_engine(architecture, config.num_actors),
         "order": order,
         "network": network,
         "env_kwargs": env_kwargs or {},
@@ -92,13 +92,20 @@ def train(
 
 
 def resume(
-    run_dir: Path | str, *, env: Any = None, network: Any = None, quiet: bool = False, **fields: Any
+    run_dir: Path | str,
+    *,
+    env: Any = None,
+    network: Any = None,
+    stop_return: float | None = None,
+    stop_minutes: float | None = None,
+    quiet: bool = False,
+    **fields: Any,
 ) -> "Result":
     """Go on with a run from its newest valid checkpoint, in the same folder.
 
     Rows beyond the checkpoint are cut, counters go on, flow.json gains a segment. Exact in order="fixed"; otherwise
-    environments start anew and the run is only statistically the same. `fields` may change the Config, such as
-    env_steps to train for longer.
+    environments start anew and the run is only statistically the same. Stop conditions of the first start are over;
+    new ones may be given. `fields` may change the Config, such as env_steps to train for longer.
 
     Raises: ConfigError where the folder holds no run, CheckpointError where no checkpoint is valid.
     """
@@ -110,6 +117,8 @@ def resume(
     facts = run.read_config()
     module, factory, config, settings = _rebuild(run, facts, env, network)
     config = configure(module, config, fields)
+    check_stops(stop_return, stop_minutes)
+    settings |= {"stop_return": stop_return, "stop_minutes": stop_minutes}
     prepare_process()
     with run.claimed():
         saved = checkpoint.load_latest(run.checkpoints_path)
@@ -240,9 +249,11 @@ def _start(session: Any, parts: Any, state: Any, meta: dict | None = None, *, qu
     recorder = Recorder(run, config, console, stop, architecture=session.architecture, order=settings["order"])
     if meta is not None:
         recorder.restore(meta)
-    result = session.train(recorder, parts, state)
-    write_report([run.path])
-    return result
+    try:
+        return session.train(recorder, parts, state)
+    finally:
+        with contextlib.suppress(ShoalError):  # nothing was written yet, or the disk is full: the fault itself says so
+            write_report([run.path])
 
 
 def _inexact(saved: Any, order: str) -> list[str]:

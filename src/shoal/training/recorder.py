@@ -191,6 +191,9 @@ class Recorder:
         fill = self.engine.fill().get("TRAJ")
         if fill is not None:
             row["queue_fill_frac"] = fill
+        dropped = self.engine.drops().get("TRAJ", 0)
+        if dropped:
+            row["trajectories_dropped"] = dropped
         totals = self._totals()
         return row | {name: value - self._seconds.get(name, 0.0) for name, value in totals.items()}
 

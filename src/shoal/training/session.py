@@ -4,6 +4,7 @@
 from types import ModuleType
 from typing import Any
 
+from shoal.architectures.assemble import segment_seed
 from shoal.architectures.base import Parts
 from shoal.engines import make_engine
 from shoal.envs import EnvFactory
@@ -12,7 +13,6 @@ from shoal.learners.base import LearnerState
 from shoal.records.flow import FlowRecord
 from shoal.records.metrics import read_rows
 from shoal.records.run_dir import RunDir
-from shoal.training.parts import segment_seed
 from shoal.training.recorder import Recorder
 from shoal.training.result import Result
 from shoal.training.signals import SignalWatch
@@ -35,7 +35,7 @@ class Session:
         """
         exit_code = 0
         try:
-            while True:
+            while state.env_steps < self.config.env_steps:
                 end = self._segment_end(state.env_steps)
                 engine = make_engine(self.settings["engine"], order=self.settings["order"])
                 flow = FlowRecord(self.run.flow_path, self.architecture, state.env_steps)
@@ -45,7 +45,7 @@ class Session:
                     engine.run(self.module.run, self.config, parts, state, recorder.visit)
                     recorder.finish()
                 state, exit_code = recorder.state, watch.exit_code
-                if recorder.stop_reason or exit_code or state.env_steps >= self.config.env_steps:
+                if recorder.stop_reason or exit_code:
                     break
         except Exception as fault:
             self._save_after(fault, recorder)

@@ -14,6 +14,11 @@ def make_parts(module: ModuleType, config: Any, factory: EnvFactory, network: An
     from shoal.networks.resolve import resolve
 
     agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
+    return parts_around(agent, module, config, factory)
+
+
+def parts_around(agent: Any, module: ModuleType, config: Any, factory: EnvFactory) -> Parts:
+    """Real parts over an agent that exists."""
     return Parts(
         spec=factory.spec,
         make_env=factory.make,
@@ -31,6 +36,6 @@ def segment_seed(config: Any, env_steps: int) -> int:
     return seeds.derive(config.seed, "segment", env_steps)
 
 
-def default_engine(config: Any, architecture: str) -> str:
+def default_engine(architecture: str, num_actors: int) -> str:
     """Where to run if nobody said: one actor in lock-step has nothing to overlap with, so threads would only cost."""
-    return "inline" if architecture in ("a2c", "ppo") and config.num_actors == 1 else "threads"
+    return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 else "threads"
