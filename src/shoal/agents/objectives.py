@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from shoal.losses import policy_gradient as pg
-from shoal.losses.returns import gae, vtrace
+from shoal.losses.returns import Advantage, gae, vtrace
 from shoal.types import Array, Trajectory
 
 PolicyAndValue = Callable[[Array, Array], tuple[Any, Array]]
@@ -74,6 +74,13 @@ def counted_actions(action: Array, valid: Array) -> Array:
     return jnp.where(flat(valid)[:, None], rows.reshape(len(rows), -1), 0.0)
 
 
+def estimate_advantage(config: Any, batch: Trajectory, value: Array) -> Advantage:
+    """GAE of a trajectory [T, B] under values [T+1, B], with the config's discounts and learning rewards."""
+    reward = learning_reward(batch.reward, config.reward_scale, config.reward_clip)
+    flags = (batch.terminated, batch.truncated, batch.valid)
+    return gae(reward, value, *flags, discount=config.discount, trace_decay=config.trace_decay)
+
+
 def actor_critic(config: Any) -> Objective:
     """Advantage actor-critic on GAE (Mnih et al. 2016, section 4; Schulman et al. 2016, equation 16).
 
@@ -82,11 +89,7 @@ def actor_critic(config: Any) -> Objective:
 
     def loss(policy_and_value: PolicyAndValue, params: Array, batch: Trajectory):
         distribution, value = all_rows(policy_and_value, params, batch.obs)
-        reward = learning_reward(batch.reward, config.reward_scale, config.reward_clip)
-        estimate = gae(
-            reward, value, batch.terminated, batch.truncated, batch.valid,
-            discount=config.discount, trace_decay=config.trace_decay,
-        )  # fmt: skip
+        estimate = estimate_advantage(config, batch, value)
         weight = flat(batch.valid)
         advantage = flat(estimate.advantage)
         if config.normalise_advantage:
@@ -106,11 +109,7 @@ def surrogate(config: Any) -> Objective:
 
     def prepare(policy_and_value: PolicyAndValue, params: Array, batch: Trajectory) -> Samples:
         _, value = all_rows(policy_and_value, params, batch.obs)
-        reward = learning_reward(batch.reward, config.reward_scale, config.reward_clip)
-        estimate = gae(
-            reward, value, batch.terminated, batch.truncated, batch.valid,
-            discount=config.discount, trace_decay=config.trace_decay,
-        )  # fmt: skip
+        estimate = estimate_advantage(config, batch, value)
         action = counted_actions(batch.action, batch.valid)
         rows = (batch.log_prob, estimate.advantage, estimate.target, batch.valid)
         return Samples(flat(batch.obs[:-1]), action, *(flat(x) for x in rows))
