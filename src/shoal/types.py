@@ -106,13 +106,47 @@ class Box:
 
 
 @dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once: choice i is one of 0 .. sizes[i]-1. Actions are whole numbers [len(sizes)]."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one action: a number for each choice."""
+        return (len(self.sizes),)
+
+    def to_env(self, action: np.ndarray) -> np.ndarray:
+        """The action itself."""
+        return action
+
+
+ActionSpec = Discrete | MultiDiscrete | Box
+ObsSpec = PyTree
+"""an ArraySpec, a dict of them by name, or a tuple of them; nested at will"""
+
+ACTION_MASK = "action_mask"
+"""the entry of a dict observation that says which actions are legal: bool [n], or [sum of sizes] for MultiDiscrete"""
+
+
+@dataclass(frozen=True)
 class EnvSpec:
     """What one environment takes and gives."""
 
     id: str
-    obs: ArraySpec
-    action: Discrete | Box
+    obs: ObsSpec
+    action: ActionSpec
     max_episode_steps: int | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether observations say which actions are legal."""
+        return isinstance(self.obs, dict) and ACTION_MASK in self.obs
+
+    @property
+    def shows_frames(self) -> bool:
+        """Whether the observation is nothing but images: three axes of bytes."""
+        return isinstance(self.obs, ArraySpec) and len(self.obs.shape) == 3 and self.obs.dtype == "uint8"
 
 
 class Steps(NamedTuple):
