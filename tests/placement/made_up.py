@@ -2,6 +2,7 @@
 """Profiles with round numbers, as if measured."""
 
 from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Point, Profile, Trial
+from shoal.types import ArraySpec
 
 CORES = 4.0
 HARDWARE = {"usable_cores": CORES, "cpu_model": "made up", "devices": [{"platform": "cpu", "kind": "cpu", "id": 0}]}
@@ -21,7 +22,11 @@ def curve(fixed_s, per_item_s, sizes, cores=1.0):
 def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, update=None, **changes):
     """A profile whose parts cost (fixed, per item) seconds; a step of 8 takes 58 us, a batch of 1024 rows 3 ms."""
     facts = EnvFacts(
-        id="Made-Up-v0", settings={}, obs_shape=(4,), obs_dtype="float32", action="discrete", action_size=2
+        id="Made-Up-v0",
+        settings={},
+        obs={"": ArraySpec((4,), "float32")},
+        action="discrete",
+        action_sizes=(2,),
     )
     values = {
         "version": VERSION,

@@ -58,7 +58,7 @@ def cartpole(tmp_path_factory):
 
 def test_cartpole_is_measured(cartpole):
     advice, found, _, told = cartpole
-    assert found.env.obs_shape == (4,)
+    assert found.env.obs[""].shape == (4,)
     assert set(found.inference) == {"numpy", "cpu"}
     assert [p.size for p in found.env_step.points] == [1, 8, 32]
     assert found.inference["numpy"].points[0].size == 1

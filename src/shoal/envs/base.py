@@ -23,8 +23,11 @@ class VectorEnv(Protocol):
     observation of that episode. The next row of the same slot only resets: its action is ignored, its reward is 0,
     it ends nothing, its `obs` opens the next episode and its `valid` is False. The rows after `reset` look the same.
 
-    Actions are indices 0 .. n-1 for `Discrete` and within the environment's own bounds for `Box`: who acts on the
-    unit scale applies `Box.to_env` before sending.
+    Observations are trees, as `spec.obs` says: an array [N, ...], or dicts and tuples of arrays. Where the spec is
+    masked, every row whose episode goes on has a legal action.
+
+    Actions are indices 0 .. n-1 for `Discrete`, one such index for each choice for `MultiDiscrete`, and within the
+    environment's own bounds for `Box`: who acts on the unit scale applies `Box.to_env` before sending.
     """
 
     spec: EnvSpec

@@ -15,7 +15,8 @@ from gymnasium.error import DependencyNotInstalled
 from shoal.envs.base import EnvFactory, VectorEnv, describe_error, one_line
 from shoal.envs.single import SingleVector, close_quietly
 from shoal.errors import ConfigError, EnvironmentFault
-from shoal.types import ArraySpec
+from shoal.trees import tree_items
+from shoal.types import ArraySpec, PyTree
 
 RENDER_MODE = "rgb_array"
 USUAL_FRAMES_PER_S = 30.0
@@ -26,14 +27,14 @@ ENLARGE_TO = 336
 class Camera:
     """One environment that can be stepped and filmed. The picture shows it as it is after its last step."""
 
-    def __init__(self, env: VectorEnv, picture: Callable[[np.ndarray], np.ndarray], frames_per_s: float):
+    def __init__(self, env: VectorEnv, picture: Callable[[PyTree], np.ndarray], frames_per_s: float):
         self.env = env
         self.frames_per_s = frames_per_s
         """steps a second of the world that is simulated"""
         self._picture = picture
 
-    def picture(self, obs: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3], given the newest observation [...].
+    def picture(self, obs: PyTree) -> np.ndarray:
+        """uint8 [H, W, 3], given the newest observation, a tree of [...].
 
         Raises:
           EnvironmentFault: the environment stopped giving pictures in the middle of an episode.
@@ -104,7 +105,7 @@ def _camera_on_renders(factory: EnvFactory, env: SingleVector, single: Any) -> C
         shown = f"{first.dtype} {list(first.shape)}" if isinstance(first, np.ndarray) else type(first).__name__
         raise _NoPicture(f"its render() returned {'nothing' if first is None else shown}")
 
-    def picture(_: np.ndarray) -> np.ndarray:
+    def picture(_: PyTree) -> np.ndarray:
         try:
             found = as_picture(single.render())
         except Exception as fault:
@@ -124,11 +125,16 @@ def _stated_frames_per_s(single: Any) -> float:
 
 
 def _camera_on_frames(factory: EnvFactory, env: VectorEnv, reason: str) -> Camera:
-    """Film what the agent sees, where that is a picture."""
-    if not holds_frames(factory.spec.obs):
+    """Film what the agent sees, where that is a picture; of several pictures the first."""
+    path = next((path for path, leaf in tree_items(factory.spec.obs) if holds_frames(leaf)), None)
+    if path is None:
         env.close()
         raise _refusal(factory, f"{reason}, and its observations are no frames")
-    return Camera(env, lambda obs: enlarged(newest_frame(obs)), getattr(env, "frames_per_s", USUAL_FRAMES_PER_S))
+
+    def picture(obs: PyTree) -> np.ndarray:
+        return enlarged(newest_frame(dict(tree_items(obs))[path]))
+
+    return Camera(env, picture, getattr(env, "frames_per_s", USUAL_FRAMES_PER_S))
 
 
 def _refusal(factory: EnvFactory, reason: str) -> ConfigError:

@@ -23,7 +23,7 @@ from shoal.errors import ConfigError, EnvironmentFault
 from shoal.types import EnvSpec, Steps
 
 NATIVE = "vector_entry_point"
-UNSUPPORTED = ("Blackjack", "GymV21Environment", "GymV26Environment")
+PLACEHOLDERS = ("GymV21Environment", "GymV26Environment")
 
 
 class NativeVector:
@@ -120,10 +120,10 @@ def is_registered(env_id: str) -> bool:
 
 
 def newest_ids() -> list[str]:
-    """Gymnasium's own ids, the newest version of each, without those whose spaces are not supported."""
+    """Gymnasium's own ids, the newest version of each, without those that stand for environments of older releases."""
     newest: dict[str, Any] = {}
     for env_id, found in gymnasium.registry.items():
-        if found.namespace is None and found.name not in UNSUPPORTED and is_registered(env_id):
+        if found.namespace is None and found.name not in PLACEHOLDERS and is_registered(env_id):
             known = newest.get(found.name, found)
             newest[found.name] = max(known, found, key=lambda each: each.version or 0)
     return sorted(each.id for each in newest.values())
@@ -185,6 +185,8 @@ def _has_same_native_form(registered: Any, single: Any, kwargs: dict[str, Any]) 
     Some ids register a vector form that is another environment (ale-py's crops, stacks and clips); those do not pass.
     """
     if registered.vector_entry_point is None or not isinstance(single.observation_space, gymnasium.spaces.Box):
+        return False
+    if not isinstance(single.action_space, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
         return False
     if registered.additional_wrappers or getattr(single.action_space, "start", 0) != 0:
         return False

@@ -15,8 +15,11 @@ import numpy as np
 from shoal import seeds
 from shoal.envs import checks, spaces
 from shoal.envs.base import EnvFactory, describe_error, environment_fault
+from shoal.envs.encoding import writer
+from shoal.envs.masks import has_legal_action
 from shoal.errors import ConfigError, EnvironmentFault
-from shoal.types import Box, EnvSpec, Steps
+from shoal.trees import read_at, tree_items, tree_map
+from shoal.types import ACTION_MASK, Box, EnvSpec, MultiDiscrete, Steps
 
 
 class SingleVector:
@@ -41,29 +44,30 @@ class SingleVector:
             raise
         if len({id(env) for env in self._envs}) < num_envs:
             raise ConfigError(f"{spec.id}: returned the same object twice; return a new environment on every call")
-        self._obs_start = _start(self._envs[0].observation_space)
-        self._action_start = _start(self._envs[0].action_space) or 0
-        self._action_dtype = self._envs[0].action_space.dtype
+        self._action_space = self._envs[0].action_space
+        self._action_start = getattr(self._action_space, "start", 0)
         self._seeds: list[int | None] = [None] * num_envs
         self._steps = [0] * num_envs
         self._pending: list[int] = []
         self._ended = [False] * num_envs
         self._rows = Steps(
             np.arange(num_envs),
-            np.zeros((num_envs, *spec.obs.shape), spec.obs.dtype),
+            tree_map(lambda leaf: np.zeros((num_envs, *leaf.shape), leaf.dtype), spec.obs),
             np.zeros(num_envs, np.float32),
             np.zeros(num_envs, bool),
             np.zeros(num_envs, bool),
             np.zeros(num_envs, bool),
         )
-        self._obs_rows = [self._rows.obs[slot, ...] for slot in range(num_envs)]
+        space = self._envs[0].observation_space
+        self._write_obs = [writer(space, read_at(self._rows.obs, (slot, ...))) for slot in range(num_envs)]
+        self._floats = [(path, leaf) for path, leaf in tree_items(self._rows.obs) if leaf.dtype.kind == "f"]
 
     def reset(self, seed: int) -> None:
         for slot in range(self.num_envs):
             self._seeds[slot] = seeds.derive(seed, "env", self._first_index + slot)
             self._steps[slot] = 0
             self._restart(slot, seed=self._seeds[slot])
-        self._refuse_non_finite(range(self.num_envs), "reset")
+        self._check_batch(range(self.num_envs), "reset")
         self._pending = list(range(self.num_envs))
 
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
@@ -78,7 +82,7 @@ class SingleVector:
                 self._restart(slot)
             else:
                 self._step(slot, env_action)
-        self._refuse_non_finite(chosen, "step")
+        self._check_batch(chosen, "step")
         self._pending.extend(chosen)
 
     def recv(self, min_ready: int | None = None) -> Steps:
@@ -87,7 +91,8 @@ class SingleVector:
             raise ValueError("nothing to receive: send actions first")
         slots, self._pending = np.array(self._pending), []
         # copies: the next `send` writes into the rows while the receiver may still read these
-        return Steps(*(field[slots] for field in self._rows))
+        _, obs, *fields = self._rows
+        return Steps(slots, read_at(obs, slots), *(field[slots] for field in fields))
 
     def close(self) -> None:
         if self._closed:
@@ -98,9 +103,12 @@ class SingleVector:
 
     def _native(self, action: np.ndarray) -> Any:
         """Actions in the form the environment's own space has."""
-        if isinstance(self.spec.action, Box):
-            return np.asarray(action).astype(self._action_dtype)
-        return (np.asarray(action) + self._action_start).tolist()
+        action, spec, space = np.asarray(action), self.spec.action, self._action_space
+        if isinstance(spec, Box):
+            return action.astype(space.dtype)
+        if isinstance(spec, MultiDiscrete):
+            return action.reshape(len(action), *space.shape).astype(space.dtype) + self._action_start
+        return (action + int(self._action_start)).tolist()
 
     def _step(self, slot: int, action: Any) -> None:
         try:
@@ -123,26 +131,28 @@ class SingleVector:
 
     def _write(self, slot: int, obs: Any, reward: float, terminated: bool, truncated: bool, valid: bool) -> None:
         rows = self._rows
-        if self._obs_start is None:
-            checks.write_box(self._obs_rows[slot], obs)
-        else:
-            checks.write_one_hot(self._obs_rows[slot], obs, self._obs_start)
+        self._write_obs[slot](obs)
         rows.reward[slot] = reward
         rows.terminated[slot] = terminated
         rows.truncated[slot] = truncated
         rows.valid[slot] = valid
         self._ended[slot] = terminated or truncated
 
-    def _refuse_non_finite(self, slots: Iterable[int], call: str) -> None:
+    def _check_batch(self, slots: Iterable[int], call: str) -> None:
         """Ask the whole batch at once, and each environment only where something is wrong."""
-        obs = self._rows.obs
-        if obs.dtype.kind != "f" or np.isfinite(obs).all():
-            return
-        for slot in slots:
-            try:
-                checks.refuse_non_finite(self._obs_rows[slot])
-            except checks.Breach as breach:
-                raise self._fault(slot, breach, call) from breach
+        for entry, leaf in self._floats:
+            if np.isfinite(leaf).all():
+                continue
+            for slot in slots:
+                try:
+                    checks.refuse_non_finite(leaf[slot], entry)
+                except checks.Breach as breach:
+                    raise self._fault(slot, breach, call) from breach
+        if self.spec.masked:
+            stuck = ~has_legal_action(self._rows.obs[ACTION_MASK], self.spec.action)
+            for slot in slots if stuck.any() else ():
+                if stuck[slot] and not self._ended[slot]:
+                    raise self._fault(slot, checks.no_legal_action(), call)
 
     def _fault(self, slot: int, error: BaseException, call: str) -> EnvironmentFault:
         what, remedy = f"raised {describe_error(error)} in {call}", f"fix the environment's {call}"
@@ -187,8 +197,3 @@ def single_factory(env_id: str, construct: Callable[[], Any]) -> EnvFactory:
     """The factory over any constructor of one Gymnasium-style environment; it may take further settings."""
     spec = probe(env_id, construct)
     return EnvFactory(env_id, spec, SingleVector.split_invariant, partial(SingleVector, spec, construct), construct)
-
-
-def _start(space: Any) -> int | None:
-    start = getattr(space, "start", None)
-    return None if start is None else int(start)

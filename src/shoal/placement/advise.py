@@ -16,7 +16,8 @@ from shoal.placement.trial import Arrangement, layout, run_trial, settling, shor
 from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
 from shoal.records import hardware
-from shoal.types import Discrete, EnvSpec
+from shoal.trees import tree_items
+from shoal.types import Discrete, EnvSpec, MultiDiscrete
 
 SECONDS = 20.0
 """spent calling what is measured; compiling comes on top"""
@@ -85,7 +86,7 @@ def measure_profile(
     watch, neighbours = Stopwatch(), measure.Neighbours()
     tell("how long the network takes to build")
     # frames make updates the dear part, and several passes over each batch too dear to measure
-    architecture = architecture or ("impala" if len(factory.spec.obs.shape) == 3 else "ppo")
+    architecture = architecture or ("impala" if factory.spec.shows_frames else "ppo")
     workload = make_workload(architecture, factory, network)
     profile = measure_parts(workload, network, env_kwargs, seconds, watch, tell)
     runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, LIMIT * seconds, tell)
@@ -189,13 +190,10 @@ class Runs:
 
 def env_facts(name: str, spec: EnvSpec, env_kwargs: dict[str, Any]) -> EnvFacts:
     """An environment as a profile names it."""
-    discrete = isinstance(spec.action, Discrete)
-    size = spec.action.n if isinstance(spec.action, Discrete) else len(spec.action.low)
-    return EnvFacts(
-        id=name,
-        settings=env_kwargs,
-        obs_shape=spec.obs.shape,
-        obs_dtype=str(spec.obs.dtype),
-        action="discrete" if discrete else "box",
-        action_size=size,
-    )
+    if isinstance(spec.action, Discrete):
+        action, sizes = "discrete", (spec.action.n,)
+    elif isinstance(spec.action, MultiDiscrete):
+        action, sizes = "multi_discrete", spec.action.sizes
+    else:
+        action, sizes = "box", (len(spec.action.low),)
+    return EnvFacts(id=name, settings=env_kwargs, obs=dict(tree_items(spec.obs)), action=action, action_sizes=sizes)

@@ -13,13 +13,14 @@ import psutil
 
 from shoal.engines.clock import Stopwatch, Timing, Together, measure, measure_together, usage
 from shoal.envs import EnvFactory
+from shoal.envs.masks import choose_legal
 from shoal.losses.returns import gae, vtrace
 from shoal.placement import workload as made
 from shoal.placement.profile import Beside, Curve, Point
 from shoal.placement.trial import batch_trajectories
 from shoal.placement.workload import Workload
 from shoal.records.hardware import usable_cores
-from shoal.types import Box
+from shoal.types import ACTION_MASK
 
 ACTION_ROWS = 64
 """random actions drawn before the clock starts, used again and again"""
@@ -56,20 +57,29 @@ class RandomSteps:
 
     def __init__(self, factory: EnvFactory, num_envs: int, first_index: int = 0):
         self.env = factory.make(num_envs, first_index)
-        actions = made.made_up_actions(factory.spec, ACTION_ROWS, num_envs)
-        self._actions = factory.spec.action.to_env(actions) if isinstance(factory.spec.action, Box) else actions
+        self._actions = factory.spec.action.to_env(made.made_up_actions(factory.spec, ACTION_ROWS, num_envs))
+        self._choices = made.made_up_choices(factory.spec, ACTION_ROWS, num_envs)
         self._calls = self._valid = 0
+        self._obs: Any = None
         self.reset_point = as_point(num_envs, measure(self.reset, seconds=0.0, min_calls=1, warm_up=0))
 
     def reset(self) -> None:
         """Start all environments anew."""
         self.env.reset(made.SEED)
-        self.env.recv()
+        self._obs = self.env.recv().obs
 
     def __call__(self) -> None:
-        self.env.send(self._actions[self._calls % ACTION_ROWS])
+        self.env.send(self._next_actions(self._calls % ACTION_ROWS))
         self._calls += 1
-        self._valid += int(np.count_nonzero(self.env.recv().valid))
+        rows = self.env.recv()
+        self._obs = rows.obs
+        self._valid += int(np.count_nonzero(rows.valid))
+
+    def _next_actions(self, row: int) -> np.ndarray:
+        """Those drawn before; where observations say what is legal, a legal one by what was drawn before."""
+        if self._choices is None:
+            return self._actions[row]
+        return choose_legal(self._obs[ACTION_MASK], self._choices[row], self.env.spec.action)
 
     @property
     def valid_frac(self) -> float:

@@ -16,9 +16,9 @@ import numpy as np
 from shoal.errors import CheckpointError, ConfigError
 from shoal.placement.lines import Line, fit_line
 from shoal.records.files import replace_json
-from shoal.types import ArraySpec, Box, Discrete, EnvSpec
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
-VERSION = 1
+VERSION = 2
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
@@ -169,22 +169,31 @@ class EnvFacts:
 
     id: str
     settings: dict[str, Any]
-    obs_shape: tuple[int, ...]
-    obs_dtype: str
-    action: Literal["discrete", "box"]
-    action_size: int
-    """number of actions, or of numbers in one"""
+    obs: dict[str, ArraySpec]
+    """the arrays of an observation by their paths in it, such as camera/0; an observation that is one array has none"""
+    action: Literal["discrete", "multi_discrete", "box"]
+    action_sizes: tuple[int, ...]
+    """actions of each choice, or the number of numbers in a box"""
 
     @property
     def obs_bytes(self) -> int:
         """Bytes of one observation."""
-        return math.prod(self.obs_shape) * np.dtype(self.obs_dtype).itemsize
+        return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in self.obs.values())
+
+    @property
+    def obs_words(self) -> str:
+        """An observation's form for people."""
+        forms = {path: f"{list(leaf.shape)} {leaf.dtype}" for path, leaf in self.obs.items()}
+        return ", ".join(f"{path} {form}" if path else form for path, form in forms.items())
 
     def spec(self) -> EnvSpec:
-        """The form of the environment, with actions on the unit scale."""
-        size = self.action_size
-        action = Discrete(size) if self.action == "discrete" else Box((size,), (-1.0,) * size, (1.0,) * size)
-        return EnvSpec(self.id, ArraySpec(self.obs_shape, self.obs_dtype), action)
+        """The form of the environment, with actions on the unit scale and nested observations laid flat.
+
+        Check: observations weigh what those of the environment's own spec do.
+        """
+        kinds = {"discrete": lambda n: Discrete(n), "multi_discrete": lambda *sizes: MultiDiscrete(sizes)}
+        make = kinds.get(self.action, lambda n: Box((n,), (-1.0,) * n, (1.0,) * n))
+        return EnvSpec(self.id, self.obs.get("", self.obs), make(*self.action_sizes))
 
 
 @dataclass(frozen=True, kw_only=True)

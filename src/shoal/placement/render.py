@@ -122,7 +122,7 @@ def _title(profile: Profile) -> RenderableType:
     hardware = profile.hardware
     devices = ", ".join(f"{d['platform']} ({d['kind']})" for d in hardware["devices"] if d["platform"] != "cpu")
     facts = (
-        f"observations {list(profile.env.obs_shape)} {profile.env.obs_dtype} · network of {profile.params:,} numbers\n"
+        f"observations {profile.env.obs_words} · network of {profile.params:,} numbers\n"
         f"{profile.cores:g} cores, {hardware['cpu_model']} · {devices or 'no GPU seen'}"
         f" · measured in {profile.measured_s:.0f} s"
     )

@@ -4,6 +4,7 @@
 Arrays are a zero broadcast to shape, so that they have the real number of bytes and cost nothing to make.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from shoal.agents.base import Agent
 from shoal.architectures.base import Parts
 from shoal.learners.base import Learner, LearnerState, env_steps_in
-from shoal.types import Box, EnvSpec, Steps
+from shoal.trees import tree_map
+from shoal.types import ActionSpec, Box, Discrete, EnvSpec, MultiDiscrete, Steps
 
 EPISODE_LENGTH = 50
 
@@ -45,7 +47,7 @@ class TwinEnv:
         none = np.zeros(self.num_envs, bool)
         return Steps(
             slots=np.arange(self.num_envs),
-            obs=zeros((self.num_envs, *self.spec.obs.shape), self.spec.obs.dtype),
+            obs=tree_map(lambda leaf: zeros((self.num_envs, *leaf.shape), leaf.dtype), self.spec.obs),
             reward=np.zeros(self.num_envs, np.float32),
             terminated=age == EPISODE_LENGTH,
             truncated=none,
@@ -59,12 +61,12 @@ class TwinEnv:
 def twin_agent(spec: EnvSpec, params_size: int) -> Agent:
     """An agent that always takes action 0."""
     is_box = isinstance(spec.action, Box)
-    head_size = int(np.prod(spec.action.shape)) if isinstance(spec.action, Box) else spec.action.n
+    head_size = numbers_in_head(spec.action)
     shape = spec.action.shape
 
     def act(bound, obs, memory, noise):
-        action = np.zeros((len(obs), *shape), np.float32 if is_box else np.int64)
-        return action, np.zeros((len(obs), head_size), np.float32), memory
+        action = np.zeros((len(noise), *shape), np.float32 if is_box else np.int64)
+        return action, np.zeros((len(noise), head_size), np.float32), memory
 
     return Agent(
         init=lambda seed: zeros((params_size,)),
@@ -79,6 +81,14 @@ def twin_agent(spec: EnvSpec, params_size: int) -> Agent:
         noise_size=head_size,
         sees_frames=False,
     )
+
+
+def numbers_in_head(action: ActionSpec) -> int:
+    """Numbers that a policy gives for one observation: a logit for each value of each choice, or a mean for each
+    number."""
+    if isinstance(action, Discrete):
+        return action.n
+    return sum(action.sizes) if isinstance(action, MultiDiscrete) else math.prod(action.shape)
 
 
 def twin_learner(params_size: int, updates_per_batch: int = 1) -> Learner:

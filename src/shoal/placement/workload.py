@@ -11,8 +11,10 @@ from shoal.architectures import presets, registry
 from shoal.architectures.assemble import parts_around
 from shoal.architectures.base import Parts
 from shoal.envs import EnvFactory
+from shoal.envs.masks import mask_size
 from shoal.networks.resolve import NetworkClass, resolve
-from shoal.types import Array, Box, EnvSpec, Trajectory
+from shoal.trees import tree_map
+from shoal.types import Array, ArraySpec, Box, Discrete, EnvSpec, PyTree, Trajectory
 
 SEED = 0
 ENDLESS = 10**12
@@ -80,12 +82,17 @@ def device_agent(workload: Workload) -> Any:
     return workload.module.make_agent(workload.config, workload.spec, lambda spec, key: OnDevice(network(spec, key)))
 
 
-def made_up_obs(spec: EnvSpec, *leading: int) -> np.ndarray:
-    """Random observations [*leading, ...] of the environment's shape and dtype."""
-    generator, shape = np.random.default_rng(SEED), (*leading, *spec.obs.shape)
-    if np.dtype(spec.obs.dtype).kind == "f":
-        return generator.standard_normal(shape, np.float32).astype(spec.obs.dtype)
-    return generator.integers(0, 100, shape).astype(spec.obs.dtype)
+def made_up_obs(spec: EnvSpec, *leading: int) -> PyTree:
+    """Random observations, a tree of [*leading, ...] in the environment's shapes and dtypes; all actions are legal."""
+    generator = np.random.default_rng(SEED)
+
+    def made_up(leaf: ArraySpec) -> np.ndarray:
+        shape = (*leading, *leaf.shape)
+        if np.dtype(leaf.dtype).kind == "f":
+            return generator.standard_normal(shape, np.float32).astype(leaf.dtype)
+        return generator.integers(1, 100, shape).astype(leaf.dtype)
+
+    return tree_map(made_up, spec.obs)
 
 
 def made_up_actions(spec: EnvSpec, *leading: int) -> np.ndarray:
@@ -93,7 +100,13 @@ def made_up_actions(spec: EnvSpec, *leading: int) -> np.ndarray:
     generator = np.random.default_rng(SEED)
     if isinstance(spec.action, Box):
         return generator.uniform(-1, 1, (*leading, *spec.action.shape)).astype(np.float32)
-    return generator.integers(0, spec.action.n, leading, np.int32)
+    sizes = spec.action.n if isinstance(spec.action, Discrete) else spec.action.sizes
+    return generator.integers(0, sizes, (*leading, *spec.action.shape), np.int32)
+
+
+def made_up_choices(spec: EnvSpec, *leading: int) -> np.ndarray | None:
+    """Random preferences [*leading, n] among actions; None where every action is legal at all times."""
+    return np.random.default_rng(SEED).random((*leading, mask_size(spec.action))) if spec.masked else None
 
 
 def made_up_trajectory(workload: Workload, length: int, num_envs: int) -> Trajectory:
