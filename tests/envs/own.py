@@ -29,6 +29,36 @@ class Walk(gymnasium.Env):
         return self.place, self.place[0], bool(abs(self.place[0]) > 3), self.steps >= self.limit, {}
 
 
+class Trees(gymnasium.Env):
+    """Sees a tree of several kinds, chooses twice at once, may not choose the same twice; truncated after 6 steps."""
+
+    def __init__(self):
+        self.observation_space = spaces.Dict(
+            last=spaces.MultiDiscrete([2, 3]),
+            noise=spaces.Tuple([spaces.Box(-1, 1, (2,), np.float64), spaces.Discrete(4)]),
+            action_mask=spaces.MultiBinary(5),
+        )
+        self.action_space = spaces.MultiDiscrete([2, 3])
+
+    def observe(self):
+        mask = np.ones(5, np.int8)
+        mask[[self.last[0], 2 + self.last[1]]] = 0
+        noise = (self.np_random.uniform(-1, 1, 2), self.np_random.integers(4))
+        return {"last": self.last, "noise": noise, "action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        self.last = self.np_random.integers([2, 3])
+        return self.observe(), {}
+
+    def step(self, action):
+        assert (action != self.last).all()
+        self.steps += 1
+        self.last[:] = action
+        return self.observe(), float(action.sum()), False, self.steps == 6, {}
+
+
 class Spaces(gymnasium.Env):
     """Any spaces, constant observations, one endless episode; remembers the actions it was given."""
 

@@ -9,11 +9,14 @@ import numpy as np
 
 from shoal import envs, seeds
 from shoal.envs.base import EnvFactory, VectorEnv
-from shoal.types import Box, Discrete, Steps
+from shoal.envs.masks import choose_legal, mask_size
+from shoal.trees import tree_items, tree_map
+from shoal.types import ACTION_MASK, Box, Steps
 
 BOTH = frozenset({"terminated", "truncated"})
 TERMINATED = frozenset({"terminated"})
 TRUNCATED = frozenset({"truncated"})
+FIELDS = ("reward", "terminated", "truncated", "valid")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,8 @@ class Case:
 class Recording:
     """Rows [steps + 1, N, ...] of one adapter; row 0 is the initial one."""
 
-    obs: np.ndarray
+    obs: Any
+    """a tree"""
     reward: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
@@ -66,24 +70,29 @@ CASES = [
     Case("toy:bandit", obs_depend_on_seed=False),
     Case("toy:catch"),
     Case("toy:memory", {"length": 4}),
+    Case("toy:signpost"),
+    Case("toy:dials"),
+    Case("toy:dials", {"sizes": [7], "turns": 3}),
+    Case("toy:gates"),
     Case("toy:tictactoe"),
     Case("toy:paced", {"step_s": 0.0, "episode_steps": 20}, ends=TRUNCATED),
     Case("envs.own:Walk", {"limit": 8}, ends=BOTH),
+    Case("envs.own:Trees", ends=TRUNCATED),
     Case("envs.own:Walk-v3", {"limit": 8}, ends=BOTH),
     Case("gymnasium.envs.classic_control.mountain_car:MountainCarEnv", steps=3, ends=frozenset()),
     Case(make_both_ends, ends=BOTH),
 ]
 
 
-def actions(env: VectorEnv, step: int, first_index: int, seed: int = 99) -> np.ndarray:
-    """Random actions as a function of environment index and step alone."""
+def actions(env: VectorEnv, step: int, first_index: int, obs: Any, seed: int = 99) -> np.ndarray:
+    """Random legal actions as a function of environment index, step and what `obs` says is legal."""
     indices = first_index + np.arange(env.num_envs)
     space = env.spec.action
-    if isinstance(space, Discrete):
-        return (seeds.uniforms(seed, "act", indices, step, 1, 1)[0, :, 0] * space.n).astype(np.int32)
-    assert isinstance(space, Box)
-    u = seeds.uniforms(seed, "act", indices, step, 1, int(np.prod(space.shape)))[0]
-    return space.to_env(2 * u.reshape(env.num_envs, *space.shape) - 1)
+    if isinstance(space, Box):
+        u = seeds.uniforms(seed, "act", indices, step, 1, int(np.prod(space.shape)))[0]
+        return space.to_env(2 * u.reshape(env.num_envs, *space.shape) - 1)
+    preference = seeds.uniforms(seed, "act", indices, step, 1, mask_size(space))[0]
+    return choose_legal(obs[ACTION_MASK] if env.spec.masked else np.True_, preference, space)
 
 
 @functools.cache
@@ -97,10 +106,10 @@ def record_from(env: VectorEnv, seed: int, steps: int, first_index: int = 0) -> 
     env.reset(seed)
     rows: list[Steps] = [env.recv()]
     for step in range(steps):
-        env.send(actions(env, step, first_index))
+        env.send(actions(env, step, first_index, rows[-1].obs))
         rows.append(env.recv())
-    fields = ("obs", "reward", "terminated", "truncated", "valid")
-    return Recording(*(np.stack([getattr(row, name) for row in rows]) for name in fields))
+    stacked = [np.stack([getattr(row, name) for row in rows]) for name in FIELDS]
+    return Recording(tree_map(lambda *leaves: np.stack(leaves), *(row.obs for row in rows)), *stacked)
 
 
 def record(case: Case, num_envs: int = 4, seed: int = 7, first_index: int = 0) -> Recording:
@@ -112,7 +121,19 @@ def record(case: Case, num_envs: int = 4, seed: int = 7, first_index: int = 0) -
         env.close()
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees of arrays hold the same bits."""
+    pairs = zip(tree_items(one), tree_items(other), strict=True)
+    return all(path == path_ and np.array_equal(leaf, leaf_) for (path, leaf), (path_, leaf_) in pairs)
+
+
 def assert_same(one: Recording, other: Recording) -> None:
     """Two recordings hold the same bits."""
     for name, values in vars(one).items():
-        np.testing.assert_array_equal(values, getattr(other, name), err_msg=name)
+        assert same(values, getattr(other, name)), name
+
+
+def joined(parts: list[Recording]) -> Recording:
+    """Recordings of adapters side by side, as one of all their environments."""
+    fields = [[getattr(part, name) for part in parts] for name in ("obs", *FIELDS)]
+    return Recording(*(tree_map(lambda *leaves: np.concatenate(leaves, 1), *field) for field in fields))

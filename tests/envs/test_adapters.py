@@ -9,8 +9,11 @@ from gymnasium.utils.env_checker import check_env
 from envs.recording import Case, actions, record, record_from
 from shoal import envs, seeds
 from shoal.envs import pace
+from shoal.envs.masks import choose_legal
 from shoal.envs.paced import Paced
 from shoal.envs.tictactoe import TicTacToe
+from shoal.errors import EnvironmentFault
+from shoal.types import Discrete
 
 
 def test_native_cartpole_is_the_single_cartpole():
@@ -21,7 +24,7 @@ def test_native_cartpole_is_the_single_cartpole():
     env = envs.resolve("CartPole-v1").make(4)
     length = np.zeros(4, int)
     for step in range(100):
-        action = actions(env, step, 0)
+        action = actions(env, step, 0, rows.obs)
         for slot in range(4):
             if not rows.valid[step + 1, slot]:
                 length[slot] = 0
@@ -49,7 +52,7 @@ def test_single_adapter_equals_a_plain_loop(env_id):
             if ended:
                 obs, reward, terminated, truncated = plain.reset()[0], 0.0, False, False
             else:
-                obs, reward, terminated, truncated, _ = plain.step(actions(env, step, 2)[slot])
+                obs, reward, terminated, truncated, _ = plain.step(actions(env, step, 2, rows.obs)[slot])
             ended = terminated or truncated
             np.testing.assert_array_equal(rows.obs[step + 1, slot], obs)
             assert rows.reward[step + 1, slot] == np.float32(reward)
@@ -130,6 +133,57 @@ def test_bandit_pays_by_its_probabilities():
     for arm, probability in enumerate((0.2, 0.9)):
         mean = play("toy:bandit", lambda obs, a=arm: np.full(8, a), 1100, probabilities=[0.2, 0.9], pulls=10)
         assert mean == pytest.approx(10 * probability, abs=0.3)
+
+
+def test_signpost_is_solved_by_both_entries_and_by_neither_alone():
+    def shorter_way(obs):
+        way = (obs["sign"].argmax(-1) - obs["place"].argmax(-1)) % 7
+        return (way <= 3).astype(int)
+
+    assert play("toy:signpost", shorter_way) == 1
+    assert play("toy:signpost", lambda obs: np.ones(8, int), 2000) == pytest.approx(0.5, abs=0.03)
+    # whatever one entry alone says, half of the signs lie the other way
+    by_sign = {seed: np.random.default_rng(seed).integers(2, size=7) for seed in range(3)}
+    for turns in by_sign.values():
+        assert play("toy:signpost", lambda obs, t=turns: t[obs["sign"].argmax(-1)], 2000) < 0.55
+        assert play("toy:signpost", lambda obs, t=turns: t[obs["place"].argmax(-1)], 2000) < 0.55
+
+
+def test_dials_pay_for_each_choice():
+    def copy(obs, wrong=()):
+        shown = np.split(obs, [3, 7], axis=-1)
+        return np.stack(
+            [part.argmax(-1) if i not in wrong else (part.argmax(-1) + 1) % 3 for i, part in enumerate(shown)], -1
+        )
+
+    assert play("toy:dials", copy) == pytest.approx(8)
+    assert play("toy:dials", lambda obs: copy(obs, wrong=(1,))) == pytest.approx(16 / 3)
+
+
+def test_gates_open_to_the_mask_alone():
+    rng = np.random.default_rng(0)
+
+    def best(obs):
+        return (obs["light"] * obs["action_mask"]).argmax(-1)
+
+    def at_random(obs):
+        return choose_legal(obs["action_mask"], rng.random((8, 5)), Discrete(5))
+
+    assert play("toy:gates", best) == 8
+    assert play("toy:gates", at_random, 3000) == pytest.approx(4, abs=0.1)
+    rows = record(Case("toy:gates"))
+    assert (rows.obs["action_mask"].sum(-1) == 2).all()
+    assert (rows.obs["light"].sum(-1) == 2).all()
+    assert ((rows.obs["light"] * rows.obs["action_mask"]).sum(-1) == 1).all()
+
+
+def test_a_shut_gate_is_a_fault():
+    env = envs.resolve("toy:gates").make(2, first_index=6)
+    env.reset(4)
+    obs = env.recv().obs
+    shut = np.array([obs["action_mask"][0].argmax(), obs["action_mask"][1].argmin()])
+    with pytest.raises(EnvironmentFault, match=r"toy:gates: environment 7 \(seed 4, step 1\) was sent through gate \d"):
+        env.send(shut)
 
 
 def test_tictactoe_knows_its_rules():

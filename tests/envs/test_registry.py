@@ -97,6 +97,11 @@ def test_callables_keep_their_settings():
         ("toy:catch", {"rows": 1}, "rows is 1; give a whole number of at least 2"),
         ("toy:memory", {"length": 1.5}, "length is 1.5; give a whole number of at least 1"),
         ("toy:bandit", {"probabilities": [0.5, 2]}, "give a list of numbers within 0 .. 1"),
+        ("toy:signpost", {"places": 2}, "places is 2; give a whole number of at least 3"),
+        ("toy:dials", {"sizes": [3, 1]}, "sizes is 1; give a whole number of at least 2"),
+        ("toy:dials", {"sizes": 3}, "sizes is 3; give a list of whole numbers"),
+        ("toy:dials", {"sizes": []}, "sizes is []; give a list of whole numbers"),
+        ("toy:gates", {"gates": 2}, "gates is 2; give a whole number of at least 3"),
         ("toy:paced", {"step_s": -1}, "step_s is -1; give a number of at least 0.0"),
         ("toy:paced", {"spread": "wide"}, "spread is 'wide'; give a number"),
         ("ale:pong", {"frame_skip": 4}, "unknown env_kwargs frame_skip; valid names: repeat_action_probability,"),
@@ -149,7 +154,8 @@ def test_list_holds_one_id_of_each_kind():
     assert {"CartPole-v1", "Pendulum-v1"} <= set(listed["Gymnasium"])
     assert "CartPole-v0" not in listed["Gymnasium"]
     assert "ale:pong" in listed["ale-py"]
-    assert listed["toy"] == ["toy:bandit", "toy:catch", "toy:memory", "toy:paced", "toy:tictactoe"]
+    names = ("bandit", "catch", "dials", "gates", "memory", "paced", "signpost", "tictactoe")
+    assert listed["toy"] == [f"toy:{name}" for name in names]
 
 
 def test_environments_need_no_jax():

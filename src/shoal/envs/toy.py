@@ -11,11 +11,19 @@ from shoal.envs.base import EnvFactory
 from shoal.envs.paced import Paced
 from shoal.envs.single import single_factory
 from shoal.envs.tictactoe import TicTacToe
+from shoal.envs.toy_choices import Dials, Gates, Signpost
 from shoal.envs.toy_vectors import Bandit, Catch, Memory, ToyVector
 from shoal.errors import ConfigError
 
 PREFIX = "toy:"
-VECTORS: dict[str, Callable[..., ToyVector]] = {"bandit": Bandit, "catch": Catch, "memory": Memory}
+VECTORS: dict[str, Callable[..., ToyVector]] = {
+    "bandit": Bandit,
+    "catch": Catch,
+    "dials": Dials,
+    "gates": Gates,
+    "memory": Memory,
+    "signpost": Signpost,
+}
 SINGLES: dict[str, Callable[..., Any]] = {"paced": Paced, "tictactoe": TicTacToe}
 
 

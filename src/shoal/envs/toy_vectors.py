@@ -43,7 +43,7 @@ class ToyVector:
         self._ended[:] = True
         self._pending = []
         # every environment is at an episode's end, so that a step is a reset
-        self.send(np.zeros(self.num_envs, np.int64))
+        self.send(np.zeros((self.num_envs, *self.spec.action.shape), np.int64))
 
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
         slots = self._all if slots is None else np.asarray(slots)
@@ -86,8 +86,8 @@ class ToyVector:
         """One step of `slots`: reward and terminated."""
         raise NotImplementedError
 
-    def _observe(self, slots: np.ndarray) -> np.ndarray:
-        """Observations of `slots` in a new array."""
+    def _observe(self, slots: np.ndarray) -> Any:
+        """Observations of `slots` in new arrays."""
         raise NotImplementedError
 
 
