@@ -141,7 +141,8 @@ class EnvSpec:
     @property
     def masked(self) -> bool:
         """Whether observations say which actions are legal."""
-        return isinstance(self.obs, dict) and ACTION_MASK in self.obs
+        obs: PyTree = self.obs
+        return type(obs) is dict and ACTION_MASK in obs
 
     @property
     def shows_frames(self) -> bool:

@@ -104,10 +104,10 @@ def factory_of(case: Case) -> EnvFactory:
 def record_from(env: VectorEnv, seed: int, steps: int, first_index: int = 0) -> Recording:
     """Reset an adapter and step it."""
     env.reset(seed)
-    rows: list[Steps] = [env.recv()]
+    rows: list[Steps] = [tree_map(np.copy, env.recv())]  # theirs until the next recv
     for step in range(steps):
         env.send(actions(env, step, first_index, rows[-1].obs))
-        rows.append(env.recv())
+        rows.append(tree_map(np.copy, env.recv()))
     stacked = [np.stack([getattr(row, name) for row in rows]) for name in FIELDS]
     return Recording(tree_map(lambda *leaves: np.stack(leaves), *(row.obs for row in rows)), *stacked)
 

@@ -7,6 +7,15 @@ from typing import Any
 from shoal import seeds
 from shoal.architectures.base import Parts
 from shoal.envs import EnvFactory
+from shoal.envs.wrappers import wrapped
+
+
+def environment_for(config: Any, factory: EnvFactory) -> EnvFactory:
+    """The environment as the config wants it seen: stacked, limited, masked.
+
+    Raises: ConfigError, EnvironmentFault where it cannot be.
+    """
+    return wrapped(factory, config.frame_stack, config.time_limit, config.mask_from_info)
 
 
 def make_parts(module: ModuleType, config: Any, factory: EnvFactory, network: Any) -> Parts:

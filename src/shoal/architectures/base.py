@@ -70,6 +70,12 @@ class ActorCriticConfig:
     """rewards are multiplied by this for learning only"""
     reward_clip: float | None = None
     """then clipped to plus or minus this; none: no clipping"""
+    frame_stack: int = 1
+    """observations that the policy sees at once, the newest included"""
+    time_limit: int | None = None
+    """agent steps after which an episode is truncated; none: the environment's own limit"""
+    mask_from_info: bool = False
+    """take the mask over actions from the environment's info["action_mask"]"""
 
     @property
     def num_envs(self) -> int:
@@ -80,13 +86,15 @@ class ActorCriticConfig:
         require_types(self)
         positive = (
             "env_steps", "num_actors", "envs_per_actor", "unroll_length", "learning_rate", "optimiser_epsilon",
-            "max_grad_norm", "reward_scale",
+            "max_grad_norm", "reward_scale", "frame_stack",
         )  # fmt: skip
         require(self, positive, lambda x: x > 0, "must be above 0")
         require(self, ("discount", "trace_decay", "optimiser_decay"), lambda x: 0 <= x <= 1, "must lie in [0, 1]")
         require(self, ("value_cost", "entropy_cost", "seed"), lambda x: x >= 0, "must be 0 or more")
         if self.reward_clip is not None:
             require(self, ("reward_clip",), lambda x: x > 0, "must be above 0, or none for no clipping")
+        if self.time_limit is not None:
+            require(self, ("time_limit",), lambda x: x > 0, "must be above 0, or none for the environment's own")
 
 
 def require_types(config: Any) -> None:

@@ -17,7 +17,7 @@ def preset(architecture: str, spec: EnvSpec) -> Any:
     with rewards scaled down where episodes are long.
     """
     config = registry.load(architecture).Config
-    if len(spec.obs.shape) == 3 and spec.obs.dtype == "uint8":
+    if spec.shows_frames:
         kind = ATARI
     elif isinstance(spec.action, Box):
         kind = CONTINUOUS

@@ -138,7 +138,14 @@ def factory(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
     limit = settings["max_num_frames_per_episode"] // settings["frameskip"]
     obs = obs_spec(env_id, probe.single_observation_space)
     spec = EnvSpec(env_id, obs, action_spec(env_id, probe.single_action_space), limit)
-    return EnvFactory(env_id, spec, AleVector.split_invariant, partial(AleVector, spec, game, settings))
+    build = partial(AleVector, spec, game, settings)
+    return EnvFactory(env_id, spec, AleVector.split_invariant, build, limited=partial(_limited, env_id, settings))
+
+
+def _limited(env_id: str, settings: dict[str, Any], _: EnvFactory, limit: int) -> EnvFactory:
+    """ale-py takes the limit when it is made, in frames: its slots cannot be told to reset."""
+    frames = min(limit * settings["frameskip"], settings["max_num_frames_per_episode"])
+    return factory(env_id, {**settings, "max_num_frames_per_episode": frames})
 
 
 def _check_value(env_id: str, name: str, value: Any) -> None:

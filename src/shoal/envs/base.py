@@ -5,7 +5,7 @@ In: actions, for all environments or for some slots. Out: `Steps`, one row per e
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,6 +65,14 @@ class VectorEnv(Protocol):
         ...
 
 
+class RestartableEnv(VectorEnv, Protocol):
+    """A VectorEnv whose episodes can be ended from outside."""
+
+    def restart(self, slots: np.ndarray) -> None:
+        """Reset these slots in their next step, as if the rows just received had ended their episodes."""
+        ...
+
+
 @dataclass(frozen=True)
 class EnvFactory:
     """A resolved environment: what it takes and gives, and how to make N of it.
@@ -79,12 +87,27 @@ class EnvFactory:
     """build(num_envs, first_index) -> VectorEnv"""
     construct: Callable[..., Any] | None = None
     """construct(**settings) -> one bare environment with Gymnasium's API; None where there is no such form"""
+    limited: Callable[["EnvFactory", int], "EnvFactory"] | None = None
+    """limited(factory, limit) -> the factory of environments whose episodes last at most `limit` agent steps; a factory
+    without wrappers"""
+    wrappers: tuple[Callable[[Any], Any], ...] = ()
+    """each takes a VectorEnv and gives another one around it"""
 
     def make(self, num_envs: int, first_index: int = 0) -> VectorEnv:
         """N environments whose indices, counted over all actors, start at `first_index`."""
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        return self.build(num_envs, first_index)
+        return self.wrap(self.build(num_envs, first_index))
+
+    def wrap(self, env: VectorEnv) -> VectorEnv:
+        """A bare environment with all of the factory's wrappers around it."""
+        for wrapper in self.wrappers:
+            env = wrapper(env)
+        return env
+
+    def around(self, wrapper: Callable[[Any], Any], spec: EnvSpec) -> "EnvFactory":
+        """This factory with one more wrapper outside of all others, and the spec that it leads to."""
+        return replace(self, spec=spec, wrappers=(*self.wrappers, wrapper))
 
 
 def one_line(text: object) -> str:

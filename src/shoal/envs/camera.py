@@ -14,6 +14,7 @@ from gymnasium.error import DependencyNotInstalled
 
 from shoal.envs.base import EnvFactory, VectorEnv, describe_error, one_line
 from shoal.envs.single import SingleVector, close_quietly
+from shoal.envs.spaces import env_spec
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.trees import tree_items
 from shoal.types import ArraySpec, PyTree
@@ -58,7 +59,7 @@ def open_camera(factory: EnvFactory) -> Camera:
         if factory.construct is None:
             return _camera_on_frames(factory, factory.make(1), "it draws no pictures of itself")
         single = _construct(factory, factory.construct)
-        env = SingleVector(factory.spec, lambda: single, 1)
+        env = factory.wrap(SingleVector(env_spec(factory.name, single), lambda: single, 1))
         try:
             return _camera_on_renders(factory, env, single)
         except _NoPicture as fault:
@@ -87,7 +88,7 @@ def _construct(factory: EnvFactory, construct: Callable[..., Any]) -> Any:
         raise _refusal(factory, f"making it for rendering raised {describe_error(fault)}") from fault
 
 
-def _camera_on_renders(factory: EnvFactory, env: SingleVector, single: Any) -> Camera:
+def _camera_on_renders(factory: EnvFactory, env: VectorEnv, single: Any) -> Camera:
     env.reset(0)
     env.recv()  # an environment may render only after a reset
     try:

@@ -19,6 +19,7 @@ from shoal.envs import spaces
 from shoal.envs.base import EnvFactory, describe_error, in_slot_order, one_line
 from shoal.envs.modules import accepted_names, import_user_module, refuse_keywords
 from shoal.envs.single import close_quietly, construction_fault, single_factory
+from shoal.envs.wrappers.time_limit import shorter
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.types import EnvSpec, Steps
 
@@ -155,10 +156,16 @@ def factory(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
         spec = spaces.env_spec(env_id, single)
         if _has_same_native_form(registered, single, kwargs):
             native = partial(NativeVector, spec, env_id, kwargs)
-            return EnvFactory(env_id, spec, NativeVector.split_invariant, native, construct)
+            limited = partial(_limited, env_id, kwargs)
+            return EnvFactory(env_id, spec, NativeVector.split_invariant, native, construct, limited)
     finally:
         close_quietly(single)
     return single_factory(env_id, construct)
+
+
+def _limited(env_id: str, kwargs: dict[str, Any], bare: EnvFactory, limit: int) -> EnvFactory:
+    """A vector form takes its limit when it is made: its slots cannot be told to reset."""
+    return factory(env_id, {**kwargs, "max_episode_steps": shorter(limit, bare.spec.max_episode_steps)})
 
 
 def construct_guarded(env_id: str, registered: Any, construct: Any, kwargs: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from shoal.envs import checks, spaces
 from shoal.envs.base import EnvFactory, describe_error, environment_fault
 from shoal.envs.encoding import writer
 from shoal.envs.masks import has_legal_action
+from shoal.envs.wrappers.time_limit import limited_by_restart
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.trees import read_at, tree_items, tree_map
 from shoal.types import ACTION_MASK, Box, EnvSpec, MultiDiscrete, Steps
@@ -93,6 +94,11 @@ class SingleVector:
         # copies: the next `send` writes into the rows while the receiver may still read these
         _, obs, *fields = self._rows
         return Steps(slots, read_at(obs, slots), *(field[slots] for field in fields))
+
+    def restart(self, slots: np.ndarray) -> None:
+        """Reset these slots in their next step."""
+        for slot in slots:
+            self._ended[slot] = True
 
     def close(self) -> None:
         if self._closed:
@@ -196,4 +202,5 @@ def probe(env_id: str, construct: Callable[[], Any]) -> EnvSpec:
 def single_factory(env_id: str, construct: Callable[[], Any]) -> EnvFactory:
     """The factory over any constructor of one Gymnasium-style environment; it may take further settings."""
     spec = probe(env_id, construct)
-    return EnvFactory(env_id, spec, SingleVector.split_invariant, partial(SingleVector, spec, construct), construct)
+    build = partial(SingleVector, spec, construct)
+    return EnvFactory(env_id, spec, SingleVector.split_invariant, build, construct, limited_by_restart)

@@ -13,6 +13,7 @@ from shoal.envs.single import single_factory
 from shoal.envs.tictactoe import TicTacToe
 from shoal.envs.toy_choices import Dials, Gates, Signpost
 from shoal.envs.toy_vectors import Bandit, Catch, Memory, ToyVector
+from shoal.envs.wrappers.time_limit import limited_by_restart
 from shoal.errors import ConfigError
 
 PREFIX = "toy:"
@@ -45,6 +46,7 @@ def factory(env_id: str, kwargs: dict[str, Any]) -> EnvFactory:
     if name in VECTORS:
         modules.check_keywords(env_id, partial(VECTORS[name], 1, 0), kwargs)
         spec = VECTORS[name](1, 0, **kwargs).spec
-        return EnvFactory(env_id, spec, ToyVector.split_invariant, partial(VECTORS[name], **kwargs))
+        build = partial(VECTORS[name], **kwargs)
+        return EnvFactory(env_id, spec, ToyVector.split_invariant, build, limited=limited_by_restart)
     near = difflib.get_close_matches(env_id.lower(), names(), n=1, cutoff=0.6) or names()
     raise ConfigError(f"unknown toy environment {env_id!r}; nearest: {', '.join(near)}")

@@ -75,6 +75,10 @@ class ToyVector:
         never = np.zeros(len(slots), bool)
         return Steps(slots, self._observe(slots), self._reward[slots], ended, never, self._valid[slots])
 
+    def restart(self, slots: np.ndarray) -> None:
+        """Reset these slots in their next step."""
+        self._ended[slots] = True
+
     def close(self) -> None:
         """There is nothing to free."""
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from shoal.architectures import presets, registry
-from shoal.architectures.assemble import parts_around
+from shoal.architectures.assemble import environment_for, parts_around
 from shoal.architectures.base import Parts
 from shoal.envs import EnvFactory
 from shoal.envs.masks import mask_size
@@ -58,6 +58,7 @@ def make_workload(architecture: str, factory: EnvFactory, network: str, params: 
     """
     module = registry.load(architecture)
     config = endless(presets.preset(architecture, factory.spec))
+    factory = environment_for(config, factory)
     network_class = resolve(network, factory.spec)
     agent = module.make_agent(config, factory.spec, network_class)
     initial = agent.init(SEED) if params is None else params

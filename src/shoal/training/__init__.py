@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import envs
 from shoal.architectures import presets, registry
-from shoal.architectures.assemble import default_engine, make_parts
+from shoal.architectures.assemble import default_engine, environment_for, make_parts
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -63,6 +63,7 @@ def train(
     module = registry.load(architecture)
     factory = envs.resolve(env, env_kwargs)
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
+    factory = environment_for(config, factory)
     settings = {
         "engine": engine or default_engine(architecture, config.num_actors),
         "order": order,
@@ -117,6 +118,7 @@ def resume(
     facts = run.read_config()
     module, factory, config, settings = _rebuild(run, facts, env, network)
     config = configure(module, config, fields)
+    factory = environment_for(config, factory)
     check_stops(stop_return, stop_minutes)
     settings |= {"stop_return": stop_return, "stop_minutes": stop_minutes}
     prepare_process()
@@ -150,6 +152,7 @@ def load(run_dir: Path | str, *, env: Any = None, network: Any = None) -> "Resul
 
     run = RunDir.open(run_dir)
     module, factory, config, settings = _rebuild(run, run.read_config(), env, network)
+    factory = environment_for(config, factory)
     saved = checkpoint.load_latest(run.checkpoints_path)
     parts = make_parts(module, config, factory, settings["network"])
     state = unpack(saved.arrays, saved.meta, parts.learner.init(config.seed))
@@ -199,11 +202,11 @@ def _camera(run_dir: Path | str, env: Any, network: Any, video: Path) -> Any:
     """A camera on the environment of a run, for a film that can be written."""
     check_film(video)
     run = RunDir.open(run_dir)
-    factory = _rebuild(run, run.read_config(), env, network)[1]
+    _, factory, config, _ = _rebuild(run, run.read_config(), env, network)
 
     from shoal.envs.camera import open_camera
 
-    return open_camera(factory)
+    return open_camera(environment_for(config, factory))
 
 
 def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
