@@ -2,6 +2,7 @@
 """Adapters under one set of actions, recorded; and the environments that the contract is checked on."""
 
 import functools
+import importlib.util
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +83,18 @@ CASES = [
     Case("gymnasium.envs.classic_control.mountain_car:MountainCarEnv", steps=3, ends=frozenset()),
     Case(make_both_ends, ends=BOTH),
 ]
+if importlib.util.find_spec("envpool"):
+    CASES += [
+        Case("envpool:CartPole-v1", {"max_episode_steps": 20}, ends=BOTH, takes_slots=False),
+        Case("envpool:CartPole-v1", {"max_episode_steps": 20, "batch_size": 1}, ends=BOTH),
+        Case("envpool:Pendulum-v1", {"max_episode_steps": 30, "num_threads": 1}, ends=TRUNCATED, takes_slots=False),
+        Case("envpool:FrozenLake-v1", {"batch_size": 1}),
+        Case("envpool:Pong-v5", {"max_episode_steps": 110}, ends=TRUNCATED, takes_slots=False),
+        Case("envpool:Game2048-v1", steps=200, takes_slots=False),
+        Case("envpool:Hopper-v5", {"max_episode_steps": 20}, ends=BOTH, takes_slots=False),
+    ]
+if importlib.util.find_spec("mujoco"):
+    CASES.append(Case("Hopper-v5", {"max_episode_steps": 20}, ends=BOTH))
 
 
 def actions(env: VectorEnv, step: int, first_index: int, obs: Any, seed: int = 99) -> np.ndarray:

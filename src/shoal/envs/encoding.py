@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copy one environment's observation into its row of the batch, checked entry by entry, in the form `obs_spec` says.
+"""From an environment's own form of observations to the form that travels, and back for actions.
 
-Copying also ends any aliasing with the environment's own arrays. Whether numbers are finite is asked once for the
-whole batch: see `checks.refuse_non_finite`.
+Single environments: copied into their rows of the batch, checked entry by entry. Copying also ends any aliasing with
+the environment's own arrays. Whether numbers are finite is asked once for the whole batch: `checks.refuse_non_finite`.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from shoal.envs.checks import OBS_REMEDY, Breach, form
+from shoal.types import ActionSpec, Box, MultiDiscrete, ObsSpec
 
 Writer = Callable[[Any], None]
 
@@ -34,6 +35,42 @@ def writer(space: Any, row: Any) -> Writer:
     if row.dtype == np.bool_ or isinstance(space, spaces.MultiBinary):
         return partial(_write_bits, row)
     return partial(_write_box, row)
+
+
+def batch_encoder(space: Any, spec: ObsSpec) -> Callable[[Any], Any]:
+    """encode(batch): what a vector environment of this single space returns, [N, ...], in the form of `spec`.
+
+    It trusts the batch to be what was declared. Arrays are passed on where they fit.
+
+    Check: equals `writer` on each environment's part.
+    """
+    if isinstance(space, spaces.Dict):
+        parts = {name: batch_encoder(space[name], spec[name]) for name in spec}
+        return lambda batch: {name: encode(batch[name]) for name, encode in parts.items()}
+    if isinstance(space, spaces.Tuple):
+        encoders = [batch_encoder(part, spec[i]) for i, part in enumerate(space.spaces)]
+        return lambda batch: tuple(encode(part) for encode, part in zip(encoders, batch, strict=True))
+    if isinstance(space, spaces.Discrete):
+        row, first = np.eye(int(space.n), dtype=np.float32), int(space.start)
+        return lambda batch: row[batch - first]
+    if isinstance(space, spaces.MultiDiscrete):
+        rows = [np.eye(int(n), dtype=np.float32) for n in space.nvec.ravel()]
+        return lambda batch: np.concatenate(
+            [row[values] for row, values in zip(rows, (batch - space.start).reshape(len(batch), -1).T, strict=True)], -1
+        )
+    return lambda batch: batch.astype(spec.dtype, copy=False)
+
+
+def native_action(spec: ActionSpec, space: Any, action: np.ndarray) -> np.ndarray:
+    """Actions [N, ...] in the form that an environment's own space has.
+
+    Check: the space contains each of them.
+    """
+    if isinstance(spec, Box):
+        return action.astype(space.dtype)
+    if isinstance(spec, MultiDiscrete):
+        return action.reshape(len(action), *space.shape).astype(space.dtype) + getattr(space, "start", 0)
+    return action + int(space.start)
 
 
 def _write_dict(parts: dict[str, Writer], obs: Any) -> None:

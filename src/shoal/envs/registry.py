@@ -2,6 +2,7 @@
 """From what a user names to a factory: known prefix, then `module:Attribute`, then Gymnasium, or any callable."""
 
 import difflib
+import importlib
 import re
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,13 @@ from shoal.envs import modules
 from shoal.envs.base import EnvFactory
 from shoal.errors import ConfigError
 
-LATER = ("envpool", "gymnax", "pgx")
+PREFIXES = {
+    "ale": "shoal.envs.ale_env",
+    "envpool": "shoal.envs.envpool_env",
+    "toy": "shoal.envs.toy",
+}
+"""modules by prefix, each with a `factory(env_id, kwargs)`; loaded when an id needs them"""
+LATER = ("gymnax", "pgx")
 VERSIONED = re.compile(r"-v\d+$")
 
 
@@ -35,15 +42,9 @@ def resolve(env: str | Callable[..., Any], env_kwargs: dict[str, Any] | None = N
     prefix = env.partition(":")[0]
     if prefix in LATER:
         reason = f"{prefix} environments are not available in this version"
-        raise ConfigError(f"{env!r}: {reason}; use ale:, toy: or a Gymnasium id")
-    if prefix == "ale":
-        from shoal.envs import ale_env
-
-        return ale_env.factory(env, kwargs)
-    if prefix == "toy":
-        from shoal.envs import toy
-
-        return toy.factory(env, kwargs)
+        raise ConfigError(f"{env!r}: {reason}; use ale:, envpool:, toy: or a Gymnasium id")
+    if ":" in env and prefix in PREFIXES:
+        return importlib.import_module(PREFIXES[prefix]).factory(env, kwargs)
     if ":" in env:
         return _from_module(env, kwargs)
     return _from_gymnasium(env, kwargs)
@@ -51,13 +52,19 @@ def resolve(env: str | Callable[..., Any], env_kwargs: dict[str, Any] | None = N
 
 def list_envs() -> dict[str, list[str]]:
     """Ids by source, newest version of each; some need an optional package, which resolving them names."""
+    from shoal.envs import envpool_env
+
+    return {**_usual(), **envpool_env.listed(), "your own": ["package.module:EnvClass", "package.module:Id-v0"]}
+
+
+def _usual() -> dict[str, list[str]]:
+    """Ids of the packages that are always there."""
     from shoal.envs import ale_env, gymnasium_env, toy
 
     return {
         "Gymnasium": gymnasium_env.newest_ids(),
         "ale-py": [ale_env.PREFIX + game for game in ale_env.games()],
         "toy": toy.names(),
-        "your own": ["package.module:EnvClass", "package.module:Id-v0"],
     }
 
 
@@ -125,7 +132,7 @@ def _singles(name: str, construct: Callable[[], Any]) -> EnvFactory:
 
 def _nearest(wanted: str) -> str:
     """The ids most like the wanted one: by letters, and games whose name is a part of it."""
-    ids = [name for group, names in list_envs().items() if group != "your own" for name in names]
+    ids = [name for names in _usual().values() for name in names]
     plain = {name: _letters(name) for name in ids}
     target = _letters(wanted)
     scores = {name: difflib.SequenceMatcher(None, target, text).ratio() for name, text in plain.items()}

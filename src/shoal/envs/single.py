@@ -15,12 +15,12 @@ import numpy as np
 from shoal import seeds
 from shoal.envs import checks, spaces
 from shoal.envs.base import EnvFactory, describe_error, environment_fault
-from shoal.envs.encoding import writer
+from shoal.envs.encoding import native_action, writer
 from shoal.envs.masks import has_legal_action
 from shoal.envs.wrappers.time_limit import limited_by_restart
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.trees import read_at, tree_items, tree_map
-from shoal.types import ACTION_MASK, Box, EnvSpec, MultiDiscrete, Steps
+from shoal.types import ACTION_MASK, Discrete, EnvSpec, Steps
 
 
 class SingleVector:
@@ -46,7 +46,6 @@ class SingleVector:
         if len({id(env) for env in self._envs}) < num_envs:
             raise ConfigError(f"{spec.id}: returned the same object twice; return a new environment on every call")
         self._action_space = self._envs[0].action_space
-        self._action_start = getattr(self._action_space, "start", 0)
         self._seeds: list[int | None] = [None] * num_envs
         self._steps = [0] * num_envs
         self._pending: list[int] = []
@@ -77,7 +76,7 @@ class SingleVector:
             raise ValueError(f"{len(action)} actions for {len(chosen)} environments")
         if not set(chosen).isdisjoint(self._pending):
             raise ValueError("an environment was sent an action before its last row was received")
-        for slot, env_action in zip(chosen, self._native(action), strict=True):
+        for slot, env_action in zip(chosen, self._own_actions(action), strict=True):
             self._steps[slot] += 1
             if self._ended[slot]:
                 self._restart(slot)
@@ -107,14 +106,10 @@ class SingleVector:
         for env in self._envs:
             close_quietly(env)
 
-    def _native(self, action: np.ndarray) -> Any:
-        """Actions in the form the environment's own space has."""
-        action, spec, space = np.asarray(action), self.spec.action, self._action_space
-        if isinstance(spec, Box):
-            return action.astype(space.dtype)
-        if isinstance(spec, MultiDiscrete):
-            return action.reshape(len(action), *space.shape).astype(space.dtype) + self._action_start
-        return (action + int(self._action_start)).tolist()
+    def _own_actions(self, action: np.ndarray) -> Any:
+        """One action for each slot, in the form that the environments' own space has; plain numbers for Discrete."""
+        own = native_action(self.spec.action, self._action_space, np.asarray(action))
+        return own.tolist() if isinstance(self.spec.action, Discrete) else own
 
     def _step(self, slot: int, action: Any) -> None:
         try:

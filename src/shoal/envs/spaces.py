@@ -76,9 +76,18 @@ def env_spec(env_id: str, env: Any) -> EnvSpec:
                 f"{env_id}: a {type(env).__name__} object has no {attribute}; an environment follows gymnasium.Env"
             )
     limit = getattr(getattr(env, "spec", None), "max_episode_steps", None)
-    obs, action = obs_spec(env_id, env.observation_space), action_spec(env_id, env.action_space)
+    return spec_of_spaces(env_id, env.observation_space, env.action_space, limit)
+
+
+def spec_of_spaces(env_id: str, obs_space: Any, action_space: Any, limit: int | None) -> EnvSpec:
+    """The spec of an environment with these spaces and this limit on the steps of an episode.
+
+    Raises:
+      ConfigError: spaces that are not supported, or a mask that fits no action.
+    """
+    obs, action = obs_spec(env_id, obs_space), action_spec(env_id, action_space)
     if isinstance(obs, dict) and ACTION_MASK in obs:
-        obs |= {ACTION_MASK: mask_spec(env_id, env.observation_space[ACTION_MASK], action)}
+        obs |= {ACTION_MASK: mask_spec(env_id, obs_space[ACTION_MASK], action)}
         if len(obs) == 1:
             raise ConfigError(f"{env_id}: observations are nothing but {ACTION_MASK}; add what the policy sees")
     return EnvSpec(env_id, obs, action, None if limit is None else int(limit))
