@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs.hostile import BAD_RESETS, BAD_STEPS, Hostile, raising, stepping
+from envs.on_demand import BAD_RESETS, BAD_STEPS, Hostile, raising, stepping
 from envs.own import Spaces
 from shoal import envs, seeds
 from shoal.errors import ConfigError, EnvironmentFault

@@ -118,7 +118,10 @@ def one_line(text: object) -> str:
 
 def describe_error(error: BaseException) -> str:
     """The exception's type and message on one line."""
-    message = one_line(error)
+    try:
+        message = one_line(error)
+    except Exception:  # noqa: BLE001 - a user's exception may fail to say what it is
+        message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

@@ -181,7 +181,7 @@ def construction_fault(env_id: str, index: int, error: BaseException) -> Environ
 
 def close_quietly(env: Any) -> None:
     """Close one environment; a close that fails must not hide what went wrong before it."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception, SystemExit, GeneratorExit):
         env.close()
 
 
