@@ -82,6 +82,7 @@ class EnvpoolVector:
         self._seed = 0
         self._pool: Any = None
         self._encode: Any = None
+        self._action_space: Any = None
         self._under_way = np.zeros(num_envs, bool)
         self._ended = np.ones(num_envs, bool)
 
@@ -97,7 +98,9 @@ class EnvpoolVector:
             self._pool.async_reset()
         except Exception as error:
             raise self._fault(f"raised {describe_error(error)} in reset", "check env_kwargs") from error
-        self._encode = batch_encoder(self._pool.spec.gymnasium_observation_space, self.spec.obs)
+        made = self._pool.spec  # whose spaces are made anew each time they are asked for
+        self._encode = batch_encoder(made.gymnasium_observation_space, self.spec.obs)
+        self._action_space = made.gymnasium_action_space
         self._under_way[:] = True
         self._ended[:] = True
 
@@ -111,7 +114,7 @@ class EnvpoolVector:
             raise ValueError(f"{len(action)} actions for {len(chosen)} environments")
         if self._under_way[chosen].any():
             raise ValueError("an environment was sent an action before its last row was received")
-        native = native_action(self.spec.action, self._pool.spec.gymnasium_action_space, action)
+        native = native_action(self.spec.action, self._action_space, action)
         try:
             self._pool.send(native, chosen.astype(np.int32))
         except Exception as error:
