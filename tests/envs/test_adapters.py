@@ -137,27 +137,31 @@ def test_bandit_pays_by_its_probabilities():
 
 def test_signpost_is_solved_by_both_entries_and_by_neither_alone():
     def shorter_way(obs):
-        way = (obs["sign"].argmax(-1) - obs["place"].argmax(-1)) % 7
-        return (way <= 3).astype(int)
+        way = (obs["sign"].argmax(-1) - obs["place"].argmax(-1)) % 5
+        return (way <= 2).astype(int)
 
-    assert play("toy:signpost", shorter_way) == 1
-    assert play("toy:signpost", lambda obs: np.ones(8, int), 2000) == pytest.approx(0.5, abs=0.03)
+    assert play("toy:signpost", shorter_way) == 8
+    assert play("toy:signpost", lambda obs: 1 - shorter_way(obs)) == 0
     # whatever one entry alone says, half of the signs lie the other way
-    by_sign = {seed: np.random.default_rng(seed).integers(2, size=7) for seed in range(3)}
-    for turns in by_sign.values():
-        assert play("toy:signpost", lambda obs, t=turns: t[obs["sign"].argmax(-1)], 2000) < 0.55
-        assert play("toy:signpost", lambda obs, t=turns: t[obs["place"].argmax(-1)], 2000) < 0.55
+    for seed in range(3):
+        turn = np.random.default_rng(seed).integers(2, size=5)
+        for entry in ("place", "sign"):
+            mean = play("toy:signpost", lambda obs, t=turn, e=entry: t[obs[e].argmax(-1)], 2000)
+            assert mean == pytest.approx(4, abs=0.15)
 
 
 def test_dials_pay_for_each_choice():
-    def copy(obs, wrong=()):
-        shown = np.split(obs, [3, 7], axis=-1)
-        return np.stack(
-            [part.argmax(-1) if i not in wrong else (part.argmax(-1) + 1) % 3 for i, part in enumerate(shown)], -1
-        )
+    def copy(obs, wrong=None):
+        shown = [part.argmax(-1) for part in np.split(obs, [2, 5], axis=-1)]
+        if wrong is not None:
+            shown[wrong] = (shown[wrong] + 1) % 2
+        return np.stack(shown, -1)
 
-    assert play("toy:dials", copy) == pytest.approx(8)
-    assert play("toy:dials", lambda obs: copy(obs, wrong=(1,))) == pytest.approx(16 / 3)
+    assert play("toy:dials", copy) == pytest.approx(4)
+    assert play("toy:dials", lambda obs: copy(obs, wrong=0)) == pytest.approx(4 * 2 / 3)
+    rng = np.random.default_rng(0)
+    guess = play("toy:dials", lambda obs: rng.integers([2, 3, 4], size=(8, 3)), 2000)
+    assert guess == pytest.approx(4 * np.mean([1 / 2, 1 / 3, 1 / 4]), abs=0.05)
 
 
 def test_gates_open_to_the_mask_alone():

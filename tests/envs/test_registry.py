@@ -97,6 +97,7 @@ def test_callables_keep_their_settings():
         ("toy:memory", {"length": 1.5}, "length is 1.5; give a whole number of at least 1"),
         ("toy:bandit", {"probabilities": [0.5, 2]}, "give a list of numbers within 0 .. 1"),
         ("toy:signpost", {"places": 2}, "places is 2; give a whole number of at least 3"),
+        ("toy:signpost", {"places": 6}, "places is 6; give an odd number, so that one way is the shorter"),
         ("toy:dials", {"sizes": [3, 1]}, "sizes is 1; give a whole number of at least 2"),
         ("toy:dials", {"sizes": 3}, "sizes is 3; give a list of whole numbers"),
         ("toy:dials", {"sizes": []}, "sizes is []; give a list of whole numbers"),

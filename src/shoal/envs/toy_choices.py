@@ -12,35 +12,42 @@ from shoal.types import ACTION_MASK, ArraySpec, Discrete, EnvSpec, MultiDiscrete
 
 
 class Signpost(ToyVector):
-    """A ring of places: a sign names the one to go to, and there is just time for the shorter way round.
+    """A ring of places: a sign names the one to go to, and the shorter way round pays.
 
-    Observations are {"place": where the agent is, "sign": where to go}, each one-hot [places]. Actions are a step back
-    or forth. Arriving returns 1, so the best return is 1; who sees one of the two entries alone gets 0.5 at best.
+    Observations are {"place": where the agent stands, "sign": where to go}, each one-hot [places], drawn anew in every
+    step. Action 0 goes down the ring, 1 up. The shorter way pays 1, so the best return is `turns`; who sees one of the
+    two entries alone gets half of it, whatever the policy.
     """
 
-    def __init__(self, num_envs: int, first_index: int = 0, *, places: int = 7):
+    def __init__(self, num_envs: int, first_index: int = 0, *, places: int = 5, turns: int = 8):
         at_least("toy:signpost", "places", places, 3)
+        at_least("toy:signpost", "turns", turns, 1)
+        if places % 2 == 0:
+            raise ConfigError(f"toy:signpost: places is {places}; give an odd number, so that one way is the shorter")
         entry = ArraySpec((places,), "float32")
-        limit = places // 2
-        spec = EnvSpec("toy:signpost", {"place": entry, "sign": entry}, Discrete(2), limit)
-        super().__init__(spec, 2, num_envs, first_index)
-        self._one_hot = np.eye(places, dtype=np.float32)
-        self._limit = limit
-        self._place = np.zeros(num_envs, np.int64)
-        self._sign = np.zeros(num_envs, np.int64)
+        spec = EnvSpec("toy:signpost", {"place": entry, "sign": entry}, Discrete(2), turns)
+        super().__init__(spec, 2 * turns, num_envs, first_index)
+        self._one_hot, self._turns = np.eye(places, dtype=np.float32), turns
+        # what is seen after the last turn is what was seen first
+        self._place = np.zeros((num_envs, turns + 1), np.int64)
+        self._way = np.zeros((num_envs, turns + 1), np.int64)
 
     def _start(self, slots: np.ndarray, u: np.ndarray) -> None:
-        places = len(self._one_hot)
-        self._place[slots] = (u[:, 0] * places).astype(np.int64)
-        self._sign[slots] = (self._place[slots] + 1 + (u[:, 1] * (places - 1)).astype(np.int64)) % places
+        places, turns = len(self._one_hot), self._turns
+        self._place[slots, :turns] = u[:, :turns] * places
+        self._way[slots, :turns] = 1 + (u[:, turns:] * (places - 1)).astype(np.int64)
+        self._place[slots, turns], self._way[slots, turns] = self._place[slots, 0], self._way[slots, 0]
 
     def _advance(self, slots: np.ndarray, action: np.ndarray) -> tuple[Any, Any]:
-        self._place[slots] = (self._place[slots] + 2 * action - 1) % len(self._one_hot)
-        arrived = self._place[slots] == self._sign[slots]
-        return arrived, arrived | (self._step[slots] == self._limit)
+        step = self._step[slots]
+        shorter_up = self._way[slots, step - 1] <= len(self._one_hot) // 2
+        return action == shorter_up, step == self._turns
 
     def _observe(self, slots: np.ndarray) -> dict[str, np.ndarray]:
-        return {"place": self._one_hot[self._place[slots]], "sign": self._one_hot[self._sign[slots]]}
+        step = self._step[slots]
+        place = self._place[slots, step]
+        sign = (place + self._way[slots, step]) % len(self._one_hot)
+        return {"place": self._one_hot[place], "sign": self._one_hot[sign]}
 
 
 class Dials(ToyVector):
@@ -51,7 +58,7 @@ class Dials(ToyVector):
     turns x mean(1 / sizes).
     """
 
-    def __init__(self, num_envs: int, first_index: int = 0, *, sizes: tuple[int, ...] = (3, 4, 5), turns: int = 8):
+    def __init__(self, num_envs: int, first_index: int = 0, *, sizes: tuple[int, ...] = (2, 3, 4), turns: int = 4):
         if not isinstance(sizes, list | tuple) or not sizes:
             raise ConfigError(f"toy:dials: sizes is {sizes!r}; give a list of whole numbers of at least 2")
         for size in sizes:
