@@ -9,24 +9,25 @@ from gymnasium import spaces
 class Walk(gymnasium.Env):
     """A random walk pushed by the agent: terminated beyond 3, truncated after `limit` steps."""
 
-    def __init__(self, limit: int = 8):
+    def __init__(self, limit: int = 8, tells: bool = False):
         self.observation_space = spaces.Box(-10, 10, (2,), np.float64)
         self.action_space = spaces.Discrete(2, start=1)
         self.limit = limit
+        self.info = {"action_mask": np.array([1, 1], np.int8)} if tells else {}
         self.place = np.zeros(2)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.steps = 0
         self.place[:] = self.np_random.normal(size=2) * 0.1
-        return self.place, {}
+        return self.place, self.info
 
     def step(self, action):
         assert action in (1, 2)
         self.steps += 1
         # in place: the adapter must have copied what it was given
         self.place += self.np_random.normal(size=2) + (action - 1.5)
-        return self.place, self.place[0], bool(abs(self.place[0]) > 3), self.steps >= self.limit, {}
+        return self.place, self.place[0], bool(abs(self.place[0]) > 3), self.steps >= self.limit, self.info
 
 
 class Trees(gymnasium.Env):

@@ -11,6 +11,7 @@ import numpy as np
 from shoal import envs, seeds
 from shoal.envs.base import EnvFactory, VectorEnv
 from shoal.envs.masks import choose_legal, mask_size
+from shoal.envs.wrappers import wrapped
 from shoal.trees import tree_items, tree_map
 from shoal.types import ACTION_MASK, Box, Steps
 
@@ -30,10 +31,13 @@ class Case:
     ends: frozenset[str] = TERMINATED
     takes_slots: bool = True
     obs_depend_on_seed: bool = True
+    around: dict[str, Any] = field(default_factory=dict)
+    """wrappers, as `wrapped` takes them"""
 
     @property
     def name(self) -> str:
-        return self.env if isinstance(self.env, str) else f"callable {self.env.__name__}"
+        name = self.env if isinstance(self.env, str) else f"callable {self.env.__name__}"
+        return f"{name} {' '.join(self.around)}".strip()
 
 
 @dataclass
@@ -82,6 +86,11 @@ CASES = [
     Case("envs.own:Walk-v3", {"limit": 8}, ends=BOTH),
     Case("gymnasium.envs.classic_control.mountain_car:MountainCarEnv", steps=3, ends=frozenset()),
     Case(make_both_ends, ends=BOTH),
+    Case("toy:gates", ends=TRUNCATED, around={"frame_stack": 3, "time_limit": 5}),
+    Case("envs.own:Trees", ends=TRUNCATED, around={"frame_stack": 2, "time_limit": 4}),
+    Case("envs.own:Walk", {"limit": 20}, ends=BOTH, around={"time_limit": 6}),
+    Case("CartPole-v1", ends=BOTH, takes_slots=False, around={"frame_stack": 4, "time_limit": 20}),
+    Case("envs.own:Walk", {"limit": 8, "tells": True}, ends=BOTH, around={"mask_from_info": True}),
 ]
 if importlib.util.find_spec("envpool"):
     CASES += [
@@ -111,7 +120,7 @@ def actions(env: VectorEnv, step: int, first_index: int, obs: Any, seed: int = 9
 @functools.cache
 def factory_of(case: Case) -> EnvFactory:
     """A case's factory, resolved once."""
-    return envs.resolve(case.env, case.kwargs)
+    return wrapped(envs.resolve(case.env, case.kwargs), **case.around)
 
 
 def record_from(env: VectorEnv, seed: int, steps: int, first_index: int = 0) -> Recording:
