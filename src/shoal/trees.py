@@ -44,6 +44,18 @@ def tree_items(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
+def tree_paths(tree: Tree) -> list[tuple[str | int, ...]]:
+    """Names and numbers that lead to each leaf, in order; one empty path for a tree that is one leaf.
+
+    Check: following a path from the root ends at the leaf of the same place in `tree_leaves`.
+    """
+    if isinstance(tree, dict):
+        return [(name, *path) for name in sorted(tree) for path in tree_paths(tree[name])]
+    if isinstance(tree, tuple):
+        return [(index, *path) for index, part in enumerate(tree) for path in tree_paths(part)]
+    return [()]
+
+
 def write_at(rows: Tree, index: Any, values: Tree) -> None:
     """rows[index] = values, leaf by leaf, in place."""
     if isinstance(rows, dict):

@@ -4,7 +4,8 @@
 Arrays are time first: [T, B, ...] with T steps of B environments.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -44,6 +45,9 @@ class Trajectory(NamedTuple):
     """[T, B] float32: undiscounted raw return of the episode that ended in this row, NaN elsewhere"""
     episode_length: Array
     """[T, B] int32: agent steps of the episode that ended in this row, 0 elsewhere"""
+    discounted_return: Array = ()
+    """[T, B] float32: discounted sum of the episode's raw rewards up to and with this row, or () where nobody asks:
+    the learner scales rewards by its deviation where `normalise_reward` is on"""
 
 
 class Versioned(NamedTuple):
@@ -72,6 +76,11 @@ class Discrete:
         """Of one action: a single number."""
         return ()
 
+    @property
+    def head_size(self) -> int:
+        """Numbers in a policy head: a logit for each action."""
+        return self.n
+
     def to_env(self, action: np.ndarray) -> np.ndarray:
         """The action itself."""
         return action
@@ -84,6 +93,11 @@ class Box:
     shape: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+    @property
+    def head_size(self) -> int:
+        """Numbers in a policy head: a mean for each dimension."""
+        return math.prod(self.shape)
 
     def to_env(self, action: np.ndarray) -> np.ndarray:
         """Map unit-scale actions [..., *shape] onto [low, high], clipping; unbounded sides pass through.
@@ -116,6 +130,11 @@ class MultiDiscrete:
         """Of one action: a number for each choice."""
         return (len(self.sizes),)
 
+    @property
+    def head_size(self) -> int:
+        """Numbers in a policy head: a logit for each value of each choice, one choice after the other."""
+        return sum(self.sizes)
+
     def to_env(self, action: np.ndarray) -> np.ndarray:
         """The action itself."""
         return action
@@ -145,9 +164,22 @@ class EnvSpec:
         return type(obs) is dict and ACTION_MASK in obs
 
     @property
+    def seen(self) -> "EnvSpec":
+        """This spec without the mask: what networks are built for."""
+        return replace(self, obs=without_mask(self.obs)) if self.masked else self
+
+    @property
     def shows_frames(self) -> bool:
         """Whether the observation is nothing but images: three axes of bytes."""
         return isinstance(self.obs, ArraySpec) and len(self.obs.shape) == 3 and self.obs.dtype == "uint8"
+
+
+def without_mask(obs: PyTree) -> PyTree:
+    """A masked observation, or its spec, without the mask: what networks are called on.
+
+    Check: what is left has every other entry.
+    """
+    return {name: part for name, part in obs.items() if name != ACTION_MASK}
 
 
 class Steps(NamedTuple):

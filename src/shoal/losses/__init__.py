@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pure functions from trajectories to numbers: returns, losses, and the policies they are taken of."""
 
-from shoal.losses.distributions import Categorical, DiagGaussian
+from shoal.losses.distributions import Categorical, DiagGaussian, MultiCategorical, only_legal
 from shoal.losses.policy_gradient import (
     Surrogate,
     clipped_surrogate,
@@ -29,6 +29,7 @@ __all__ = [
     "Categorical",
     "DiagGaussian",
     "Discounts",
+    "MultiCategorical",
     "Surrogate",
     "VTrace",
     "clipped_surrogate",
@@ -40,6 +41,7 @@ __all__ = [
     "lambda_returns",
     "n_step_returns",
     "normalise",
+    "only_legal",
     "policy_gradient_loss",
     "reduce",
     "value_loss",

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies over actions as records of arrays: Categorical over 0 .. A-1, DiagGaussian over [D] real numbers.
+"""Policies over actions as records of arrays: Categorical over 0 .. A-1, several of them at once, DiagGaussian over [D]
+real numbers.
 
 Leading axes [...] are any, usually [T, B]. Logarithms are natural. Sampling takes its noise as an argument
 (`shoal.seeds.gumbels`, `shoal.seeds.normals`), so the same noise gives the same action wherever it runs.
 """
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -69,6 +71,49 @@ class Categorical(NamedTuple):
         return jnp.argmax(self.logits + noise, -1).astype(jnp.int32)
 
 
+class MultiCategorical(NamedTuple):
+    """Several independent choices at once: an action is a whole number for each."""
+
+    choices: tuple[Categorical, ...]
+    """one for each choice, with logits [..., sizes[i]]"""
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-probability of action [..., len(choices)] (int), [...]: the sum over the choices.
+
+        Check: over all joint actions the probabilities sum to 1.
+        """
+        return sum(choice.log_prob(action[..., i]) for i, choice in enumerate(self.choices))
+
+    def entropy(self) -> Array:
+        """Entropy in nats, [...]: the sum over the choices.
+
+        Check: equals that of a Categorical over all joint actions.
+        """
+        return sum(choice.entropy() for choice in self.choices)
+
+    def kl(self, other: "MultiCategorical") -> Array:
+        """KL(self, other) in nats, [...]: the sum over the choices.
+
+        Check: never negative, and 0 against itself.
+        """
+        return sum(mine.kl(its) for mine, its in zip(self.choices, other.choices, strict=True))
+
+    def mode(self) -> Array:
+        """Most likely action, [..., len(choices)] int32.
+
+        Check: equals a sample with no noise.
+        """
+        return jnp.stack([choice.mode() for choice in self.choices], -1)
+
+    def sample(self, noise: Array) -> Array:
+        """Action drawn with standard Gumbel noise [..., sum of sizes], [..., len(choices)] int32.
+
+        Check: each choice has the frequencies of its own Categorical.
+        """
+        parts = split_choices(noise, tuple(choice.logits.shape[-1] for choice in self.choices))
+        return jnp.stack([choice.sample(part) for choice, part in zip(self.choices, parts, strict=True)], -1)
+
+
 class DiagGaussian(NamedTuple):
     """D independent normal numbers."""
 
@@ -126,6 +171,20 @@ class DiagGaussian(NamedTuple):
                 "pass the shape of mean, or its last axis alone"
             )
         return jnp.broadcast_to(self.log_std, jnp.shape(self.mean))
+
+
+def split_choices(logits: Array, sizes: tuple[int, ...]) -> list[Array]:
+    """[..., sum of sizes] as one array [..., sizes[i]] for each choice."""
+    ends = list(itertools.accumulate(sizes))
+    return [logits[..., end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def only_legal(logits: Array, mask: Array) -> Array:
+    """Logits [..., A] with -inf where mask [..., A] forbids the action; a mask that allows nothing forbids nothing.
+
+    Check: forbidden actions have probability 0, and no gradient.
+    """
+    return jnp.where(jnp.logical_or(mask, ~jnp.any(mask, -1, keepdims=True)), logits, -jnp.inf)
 
 
 def _finite(log_p: Array) -> Array:
