@@ -9,16 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from reference import trajectories
-from shoal.actors.rollout import EpisodeCounter
+from shoal.actors.rollout import DiscountedReturns, EpisodeCounter
+from shoal.agents.host_policy import reset_memory
 from shoal.architectures import registry
+from shoal.learners.base import WITHOUT_TIME
 from shoal.networks.mlp import Mlp
-from shoal.types import ArraySpec, Box, Discrete, EnvSpec, Trajectory
+from shoal.trees import read_at, tree_map
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete, Trajectory
 
 DISCRETE = EnvSpec("made:discrete", ArraySpec((3,), "float32"), Discrete(4))
 BOX = EnvSpec("made:box", ArraySpec((3,), "float32"), Box((2,), (-2.0, -1.0), (2.0, 1.0)))
 MATRIX = EnvSpec("made:matrix", ArraySpec((2, 2), "float32"), Box((2, 3), (-1.0,) * 6, (1.0,) * 6))
 NUMBER = EnvSpec("made:number", ArraySpec((3,), "float32"), Box((), (-1.0,), (1.0,)))
 SPECS = (DISCRETE, BOX, MATRIX, NUMBER)
+CHOICES = EnvSpec("made:choices", ArraySpec((3,), "float32"), MultiDiscrete((3, 2)))
+TREE = EnvSpec("made:tree", {"b": ArraySpec((2, 2), "float32"), "a": (ArraySpec((3,), "float32"),)}, Discrete(4))
+MASKED = EnvSpec("made:masked", {"action_mask": ArraySpec((4,), "bool"), "x": ArraySpec((3,), "float32")}, Discrete(4))
+MASKED_CHOICES = EnvSpec(
+    "made:masked_choices", {"action_mask": ArraySpec((5,), "bool"), "x": ArraySpec((3,), "float32")},
+    MultiDiscrete((3, 2)),
+)  # fmt: skip
 
 
 class InJax(Mlp):
@@ -83,39 +93,67 @@ def act_once(agent, params, obs, noise):
     return action, head, agent.log_prob(bound, np.asarray(head)[None], action[None])[0]
 
 
-def make_trajectory(agent, spec, params, seed=0, steps=7, num_envs=4) -> Trajectory:
+def random_obs(spec, rng, *leading):
+    """Observations [*leading, ...]: normal numbers, random bytes, and masks of which one in four allows nothing."""
+
+    def one(leaf):
+        shape = (*leading, *leaf.shape)
+        if leaf.dtype == "bool":
+            return rng.random(shape) < rng.choice([0.0, 0.5, 0.5, 1.0], (*leading, 1))
+        if leaf.dtype == "uint8":
+            return rng.integers(0, 256, shape).astype(np.uint8)
+        return rng.normal(size=shape).astype(leaf.dtype)
+
+    return tree_map(one, spec.obs)
+
+
+def make_trajectory(agent, spec, params, seed=0, steps=7, num_envs=4, memory=None) -> Trajectory:
     """What this agent could have seen under these params: random rows, ends of both kinds, reset rows after them."""
     rng = np.random.default_rng(seed)
     made = trajectories.make(seed, steps, num_envs)
     reward = np.where(made.valid, made.reward, 0).astype(np.float32)
-    obs = rng.normal(size=(steps + 1, num_envs, *spec.obs.shape)).astype(np.float32)
-    rows = [act_once(agent, params, obs[t], draw_noise(agent, rng, num_envs)) for t in range(steps)]
+    obs = random_obs(spec, rng, steps + 1, num_envs)
+    initial = agent.memory(num_envs)
+    before = carried = initial if memory is None else memory
+    rows, bound = [], agent.bind(params)
+    for t in range(steps):
+        action, head, carried = agent.act(bound, read_at(obs, t), carried, draw_noise(agent, rng, num_envs))
+        carried = reset_memory(carried, made.valid[t], initial)
+        rows.append((action, agent.log_prob(bound, head[None], action[None])[0]))
     episode_return, episode_length = EpisodeCounter(num_envs).count(reward, made.ended, made.valid)
     return Trajectory(
         obs=obs,
-        action=np.stack([action for action, _, _ in rows]).astype(np.int32 if agent.noise == "gumbel" else np.float32),
+        action=np.stack([action for action, _ in rows]).astype(np.int32 if agent.noise == "gumbel" else np.float32),
         reward=reward,
         terminated=made.terminated,
         truncated=made.truncated,
         valid=made.valid,
-        log_prob=np.stack([log_prob for _, _, log_prob in rows]).astype(np.float32),
-        memory=(),
+        log_prob=np.stack([log_prob for _, log_prob in rows]).astype(np.float32),
+        memory=before,
         version=np.zeros(num_envs, np.int64),
         episode_return=episode_return,
         episode_length=episode_length,
+        discounted_return=DiscountedReturns(num_envs, 0.99).count(reward, made.ended),
+    )
+
+
+def of_environments(trajectory: Trajectory, which) -> Trajectory:
+    """The part of a trajectory that belongs to some environments, in the order given."""
+    fields = trajectory._asdict()
+    return Trajectory(
+        **{
+            name: tree_map(lambda x: x[which], field)
+            if name in WITHOUT_TIME
+            else tree_map(lambda x: x[:, which], field)
+            for name, field in fields.items()
+        }
     )
 
 
 def halves(trajectory: Trajectory) -> list[Trajectory]:
     """The trajectory's environments in two parts."""
     middle = trajectory.reward.shape[1] // 2
-    parts = []
-    for part in (slice(0, middle), slice(middle, None)):
-        fields = {
-            k: v[part] if k == "version" else v[:, part] for k, v in trajectory._asdict().items() if k != "memory"
-        }
-        parts.append(Trajectory(**fields, memory=jax.tree.map(lambda x, part=part: x[part], trajectory.memory)))
-    return parts
+    return [of_environments(trajectory, part) for part in (slice(0, middle), slice(middle, None))]
 
 
 @functools.cache

@@ -116,7 +116,7 @@ def test_the_first_policy_is_nearly_uniform():
 def test_bound_weights_are_those_of_the_params_in_quick_order():
     agent = make_agent("a2c", DISCRETE)
     params = agent.init(0)
-    weights, _ = agent.bind(params)
+    weights = agent.bind(params).tower
     assert all(weight.flags.c_contiguous for weight, _ in weights)
     ends = np.concatenate([np.r_[weight.T.ravel(), bias] for weight, bias in weights])
     assert any(np.array_equal(params[start : start + len(ends)], ends) for start in range(len(params) - len(ends) + 1))
@@ -201,5 +201,4 @@ def test_box_policies_learn_a_deviation_and_discrete_ones_have_none():
     network_size = sum(x.size for x in jax.tree.leaves(one))
     assert make_agent("a2c", BOX).init(0).size == network_size + 2
     agent = make_agent("a2c", MATRIX)
-    _, log_std = agent.bind(agent.init(0))
-    np.testing.assert_array_equal(log_std, np.zeros(6, np.float32))
+    np.testing.assert_array_equal(agent.bind(agent.init(0)).log_std, np.zeros(6, np.float32))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from agents.made import BOX, DISCRETE, MATRIX, loss_and_gradient, make_agent, make_trajectory
+from agents.made import BOX, DISCRETE, MATRIX, loss_and_gradient, make_agent, make_trajectory, of_environments
 from reference import returns
 from reference.trajectories import Columns
-from shoal.agents.actor_critic import build
+from shoal.agents.model import build
 from shoal.agents.objectives import counted_actions, learning_reward
 from shoal.networks.mlp import Mlp
 
@@ -129,9 +129,7 @@ def test_reset_rows_count_for_nothing(architecture, spec):
 def test_the_order_of_environments_changes_nothing(architecture):
     agent, params, trajectory = case(architecture, seed=3)
     order = np.array([2, 0, 3, 1])
-    shuffled = trajectory._replace(
-        **{k: v[:, order] for k, v in trajectory._asdict().items() if k not in ("memory", "version")}
-    )
+    shuffled = of_environments(trajectory, order)
     loss, _, gradient = loss_and_gradient(agent, params, trajectory)
     other_loss, _, other_gradient = loss_and_gradient(agent, params, shuffled)
     assert other_loss == pytest.approx(loss, rel=1e-5)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Updates: against loops written out with optax, fused against looped, and what they count, keep and refuse."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +85,7 @@ def test_passes_of_minibatches_equal_a_loop_with_optax(spec):
 def test_one_compiled_call_and_one_call_per_minibatch_give_the_same_params():
     config, agent, fused, trajectory = make("ppo", epochs=2, minibatches=3)
     steps = {"epochs": 2, "minibatches": 3, "seed": config.seed}
-    looped = make_minibatch(agent._replace(sees_frames=True), *make_learner_parts(config), **steps)
+    looped = make_minibatch(dataclasses.replace(agent, sees_frames=True), *make_learner_parts(config), **steps)
     state, other = fused.init(0), looped.init(0)
     for _ in range(2):
         state, metrics = fused.update(state, [trajectory])

@@ -10,7 +10,7 @@ from jax import lax
 
 from shoal.errors import ConfigError
 from shoal.networks.conv import LAYERS, NatureCnn, convolve
-from shoal.networks.initialise import head_size, orthogonal_linear
+from shoal.networks.initialise import orthogonal_linear
 from shoal.networks.mlp import Mlp
 from shoal.networks.resolve import NAMES, resolve
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec
@@ -31,14 +31,14 @@ def test_orthogonal_linear(inputs, outputs):
 
 @pytest.mark.parametrize(("spec", "size"), [(VECTOR, 4), (FRAMES, 5), (MATRIX, 6)])
 def test_head_size(spec, size):
-    assert head_size(spec) == size
+    assert spec.action.head_size == size
 
 
 @pytest.mark.parametrize(("network", "spec"), [(Mlp, VECTOR), (Mlp, MATRIX), (NatureCnn, FRAMES)])
 def test_one_observation_gives_a_head_and_a_value(network, spec):
     model = network(spec, jax.random.key(0))
     head, value = eqx.filter_eval_shape(model, jnp.zeros(spec.obs.shape, spec.obs.dtype))
-    assert head.shape == (head_size(spec),)
+    assert head.shape == (spec.action.head_size,)
     assert value.shape == ()
 
 

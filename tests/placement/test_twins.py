@@ -85,11 +85,12 @@ def test_a_twin_environment_keeps_the_rules_of_episode_ends():
 
 @pytest.mark.parametrize("spec", [DISCRETE, BOX], ids=lambda spec: spec.id)
 def test_a_twin_agent_has_the_shapes_of_a_real_one(spec):
-    real, twin = make_agent("a2c", spec), twin_agent(spec, 10)
+    real, twin = make_agent("a2c", spec), twin_agent(spec)
     obs, noise = np.zeros((4, *spec.obs.shape), np.float32), np.zeros((4, real.noise_size), np.float32)
-    assert (twin.noise, twin.noise_size, twin.sees_frames) == (real.noise, real.noise_size, real.sees_frames)
+    assert (twin.noise, twin.noise_size, twin.recurrent) == (real.noise, real.noise_size, real.recurrent)
+    params = real.init(0)
     for agent in (real, twin):
-        bound = agent.bind(agent.init(0))
+        bound = agent.bind(params)
         action, head, memory = agent.act(bound, obs, agent.memory(4), noise)
         assert action.shape == (4, *spec.action.shape)
         assert head.shape == (4, real.noise_size)

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from shoal import seeds
-from shoal.agents.base import Agent
+from shoal.agents.base import Acting
+from shoal.agents.host_policy import reset_memory
 from shoal.engines import note, phase
 from shoal.envs.base import VectorEnv
 from shoal.errors import EnvironmentFault
-from shoal.types import Array, Box, EnvSpec, Trajectory
+from shoal.trees import read_at, tree_items, tree_map, write_at
+from shoal.types import Array, Box, EnvSpec, PyTree, Trajectory
 
 
 def start(index: int, config: Any, parts: Any) -> "Rollout":
@@ -18,7 +20,8 @@ def start(index: int, config: Any, parts: Any) -> "Rollout":
     first = index * config.envs_per_actor
     env = parts.make_env(config.envs_per_actor, first)
     try:
-        return Rollout(env, parts.agent, seed=parts.seed, first_index=first)
+        return_discount = config.discount if config.normalise_reward else None
+        return Rollout(env, parts.agent, seed=parts.seed, first_index=first, return_discount=return_discount)
     except BaseException:
         env.close()
         raise
@@ -28,20 +31,26 @@ class Rollout:
     """Environments of one actor, carried from unroll to unroll.
 
     Noise is a pure function of seed, environment index and step, so that neither the number of actors nor the engine
-    changes what an environment's policy draws.
+    changes what an environment's policy draws. Recurrent memory starts anew after each row that only reset.
+
+    Args:
+      return_discount: also keep the discounted sum of rewards in every row, by which the learner scales rewards.
 
     Check: two actors with half of the environments each give the halves of one actor's trajectories.
     """
 
-    def __init__(self, env: VectorEnv, agent: Agent, *, seed: int, first_index: int):
+    def __init__(
+        self, env: VectorEnv, agent: Acting, *, seed: int, first_index: int, return_discount: float | None = None
+    ):
         self.env, self.agent, self.seed = env, agent, seed
         self.to_env = env.spec.action.to_env
         self.indices = first_index + np.arange(env.num_envs)
         self.env_step = 0
-        self.memory = agent.memory(env.num_envs)
+        self.initial_memory = self.memory = agent.memory(env.num_envs)
         self.episodes = EpisodeCounter(env.num_envs)
+        self.returns = None if return_discount is None else DiscountedReturns(env.num_envs, return_discount)
         env.reset(seed)
-        self.obs = np.array(env.recv().obs)
+        self.obs = tree_map(np.array, env.recv().obs)
 
     def unroll(self, params: Array, version: int, length: int) -> Trajectory:
         """`length` steps of every environment under params published as `version`: arrays [T, B, ...].
@@ -55,7 +64,7 @@ class Rollout:
             action, rows.head[t], self.memory = phase("act", self.agent.act, bound, obs, self.memory, rows.noise[t])
             rows.action[t] = action
             obs = phase("env_step", self._step, rows, t, action)
-        self.obs = obs.copy()  # the rows are about to become the receiver's
+        self.obs = tree_map(np.copy, obs)  # the rows are about to become the receiver's
         trajectory = phase("assemble", self._assemble, rows, bound, memory, version)
         note(env_steps_generated=int(np.count_nonzero(trajectory.valid)))
         return trajectory
@@ -68,25 +77,28 @@ class Rollout:
         draw = seeds.gumbels if self.agent.noise == "gumbel" else seeds.normals
         noise = draw(self.seed, "act", self.indices, self.env_step, length, self.agent.noise_size)
         rows = Rows(self.env.spec, length, self.env.num_envs, noise)
-        rows.obs[0] = self.obs
+        write_at(rows.obs, 0, self.obs)
         self.env_step += length
         return self.agent.bind(params), rows
 
-    def _step(self, rows: "Rows", t: int, action: Array) -> Array:
+    def _step(self, rows: "Rows", t: int, action: Array) -> PyTree:
         """Send one action per environment, store what comes back, return the next observations."""
         self.env.send(self.to_env(action))
         steps = self.env.recv()
-        rows.obs[t + 1] = steps.obs
+        write_at(rows.obs, t + 1, steps.obs)
         rows.reward[t] = steps.reward
         rows.terminated[t] = steps.terminated
         rows.truncated[t] = steps.truncated
         rows.valid[t] = steps.valid
-        return rows.obs[t + 1]
+        if self.agent.recurrent and not steps.valid.all():
+            self.memory = reset_memory(self.memory, steps.valid, self.initial_memory)
+        return read_at(rows.obs, t + 1)
 
     def _assemble(self, rows: "Rows", bound: object, memory: object, version: int) -> Trajectory:
         """Everything that can be computed for the whole unroll at once rather than per step."""
         self._refuse_non_finite(rows)
-        episode_return, episode_length = self.episodes.count(rows.reward, rows.terminated | rows.truncated, rows.valid)
+        ended = rows.terminated | rows.truncated
+        episode_return, episode_length = self.episodes.count(rows.reward, ended, rows.valid)
         return Trajectory(
             obs=rows.obs,
             action=rows.action,
@@ -99,10 +111,12 @@ class Rollout:
             version=np.full(self.env.num_envs, version, np.int64),
             episode_return=episode_return,
             episode_length=episode_length,
+            discounted_return=() if self.returns is None else self.returns.count(rows.reward, ended),
         )
 
     def _refuse_non_finite(self, rows: "Rows") -> None:
-        for name, values in (("obs", rows.obs), ("reward", rows.reward)):
+        obs = [(f"obs (entry {path!r})" if path else "obs", values) for path, values in tree_items(rows.obs)]
+        for name, values in (*obs, ("reward", rows.reward)):
             if values.dtype.kind != "f" or np.isfinite(values).all():
                 continue
             t, b = np.argwhere(~np.isfinite(values))[0][:2]
@@ -121,8 +135,8 @@ class Rows:
         shape = (length, num_envs)
         is_box = isinstance(spec.action, Box)
         self.noise = noise
-        self.obs = np.empty((length + 1, num_envs, *spec.obs.shape), spec.obs.dtype)
-        self.action = np.empty((*shape, *spec.action.shape), np.float32) if is_box else np.empty(shape, np.int32)
+        self.obs = tree_map(lambda leaf: np.empty((length + 1, num_envs, *leaf.shape), leaf.dtype), spec.obs)
+        self.action = np.empty((*shape, *spec.action.shape), np.float32 if is_box else np.int32)
         self.head = np.empty((*shape, noise.shape[-1]), np.float32)
         self.reward = np.empty(shape, np.float32)
         self.terminated = np.empty(shape, bool)
@@ -163,3 +177,24 @@ class EpisodeCounter:
                 last = np.r_[first[1:], True]
                 still_open[env[last]] -= at_end[last]
         return episode_return, episode_length
+
+
+class DiscountedReturns:
+    """Discounted sum of the rewards of the running episode, R_t = r_t + discount * R_(t-1), once per unroll.
+
+    Check: counting an unroll in two parts gives the same sums as counting it whole.
+    """
+
+    def __init__(self, num_envs: int, discount: float):
+        self.discount = np.float32(discount)
+        self.open_return = np.zeros(num_envs, np.float32)
+
+    def count(self, reward: Array, ended: Array) -> Array:
+        """(reward, ended), each [T, B] -> sums [T, B]; the row after an end begins at 0."""
+        sums = np.empty_like(reward)
+        running = self.open_return
+        for t in range(len(reward)):
+            running = sums[t] = reward[t] + self.discount * running
+            running = np.where(ended[t], np.float32(0), running)
+        self.open_return = running
+        return sums

@@ -1,38 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Agent record: everything an algorithm computes, and nothing about who runs it."""
+"""What an algorithm computes, and nothing about who runs it: the part that acts, and the whole with what it learns."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from shoal.types import Array, PyTree, Trajectory
 
 
-class Agent(NamedTuple):
-    """Pure functions over flat params [P] float32, bound to one environment's shapes.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Acting:
+    """How to act with flat params [P] float32, bound to one environment's shapes: all that an actor needs.
 
     Params are one vector so that they travel, average and update as one array; `bind` turns them into whatever form
     `act` is quickest with (views of the vector for NumPy, a device array for JAX) once per unroll, not per step.
     """
 
-    init: Callable[[int], Array]
-    """seed -> params [P]"""
     memory: Callable[[int], PyTree]
-    """number of environments -> initial recurrent memory, () where there is none"""
+    """number of environments -> recurrent memory at the start of their episodes [B, ...], () where there is none"""
     bind: Callable[[Array], Any]
     """params [P] -> bound params for `act`"""
-    act: Callable[[Any, Array, PyTree, Array], tuple[Array, Array, PyTree]]
-    """(bound, obs [B, ...], memory, noise [B, noise_size]) -> (action [B, ...], head [B, K], memory)"""
+    act: Callable[[Any, PyTree, PyTree, Array], tuple[Array, Array, PyTree]]
+    """(bound, obs [B, ...], memory, noise [B, noise_size]) -> (action [B, ...], head [B, K], memory). Heads of masked
+    environments hold -inf for illegal actions. Memory is new: what is passed in stays as it is"""
     log_prob: Callable[[Any, Array, Array], Array]
     """(bound, head [T, B, K], action [T, B, ...]) -> log-probabilities [T, B]; NumPy, once per unroll"""
     mode: Callable[[Array], Array]
     """head [B, K] -> the likeliest action [B, ...]"""
-    prepare: Callable[[Array, Trajectory], Any]
-    """(params [P], trajectory) -> what `loss` trains on; traced by JAX inside the update"""
-    loss: Callable[[Array, Any], tuple[Array, dict[str, Array]]]
-    """(params [P], prepared batch) -> (loss, metrics); traced by JAX inside the update"""
     noise: Literal["gumbel", "normal"]
     """the distribution of the noise that `act` expects"""
     noise_size: int
     """noise numbers per environment and step"""
+    recurrent: bool = False
+    """whether memory is carried from step to step; it starts anew after each reset row"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Agent(Acting):
+    """The pure functions of an algorithm: how it acts, on the host and within compiled code, and how it learns."""
+
+    init: Callable[[int], Array]
+    """seed -> params [P]"""
+    policy: Callable[[Array, PyTree, PyTree], tuple[Any, PyTree]]
+    """(params [P], obs [N, ...], memory [N, ...]) -> (distribution, memory); traced by JAX. The distribution has
+    `sample(noise [N, noise_size])`, `log_prob`, `entropy` and `mode`; Box actions are flat there, [N, D]"""
+    prepare: Callable[[Array, Trajectory], Any]
+    """(params [P], trajectory) -> what `loss` trains on, traced by JAX inside the update. Arrays of what is cut into
+    minibatches lead with the axis that is cut: rows, or environments where memory is carried"""
+    loss: Callable[[Array, Any], tuple[Array, dict[str, Array]]]
+    """(params [P], prepared batch) -> (loss, metrics); traced by JAX inside the update"""
+    observe: Callable[[Array, Trajectory], Array]
+    """(params [P], trajectory) -> params with running statistics of observations and rewards brought up to date;
+    traced by JAX at the end of the update"""
     sees_frames: bool
     """networks over frames run slower inside a scan on the CPU: learners then loop outside the compiled update"""
+    plan: dict[str, Any] | None = None
+    """how to act in NumPy, in words and numbers (`host_policy.Plan`); None where it takes JAX"""

@@ -1,39 +1,237 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Acting in NumPy: a small policy's forward pass costs less on the host than a call into a compiled function."""
+"""Acting in NumPy: a small policy's forward pass costs less on the host than a call into a compiled function.
 
-from typing import NamedTuple
+A `Plan` says where in the flat params everything lies, so the same params that the learner publishes act here, in
+processes that never import JAX, and in exported policies.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from shoal.agents.base import Acting
+from shoal.agents.host_actions import HostActions, host_actions
+from shoal.trees import tree_map
+from shoal.types import ACTION_MASK, Array, EnvSpec, PyTree
 
-class Tower(NamedTuple):
-    """Where a tower's weights lie in the flat params: per layer (offset, inputs, outputs) of weight and then bias."""
+LIMIT = np.float32(10.0)
+EPSILON = np.float32(1e-8)
+"""both as in `shoal.agents.statistics`"""
 
-    layers: tuple[tuple[int, int, int], ...]
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer in the flat params: weights [outputs, inputs] from `offset` on, then biases [outputs]."""
+
+    offset: int
+    inputs: int
+    outputs: int
 
 
-def bind_tower(tower: Tower, params: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Flat params [P] as [(weight [inputs, outputs], bias [outputs]), ...].
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the observation on its way in: flattened, normalised, then through tanh layers."""
+
+    path: tuple[str | int, ...]
+    """names and numbers that lead to it; empty where the observation is one array"""
+    moments: tuple[int, int] | None
+    """where its means and its variances begin in the flat params; None for numbers taken as they are"""
+    size: int
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A recurrent cell: the gates' shares of input and of memory, and what is made of their sum."""
+
+    kind: Literal["lstm", "gru"]
+    inputs: Layer
+    recurrent: Layer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Entries side by side, then a cell where there is one, then tanh layers, of which the last is the head."""
+
+    entries: tuple[Entry, ...]
+    cell: Cell | None
+    tower: tuple[Layer, ...]
+    log_std: tuple[int, int] | None
+    """where the log standard deviations of Box actions begin and end"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Words and numbers only, for other processes and for JSON.
+
+        Check: `from_dict` gives the plan back, also through JSON.
+        """
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(facts: dict[str, Any]) -> "Plan":
+        """The plan that `to_dict` described."""
+        return Plan(
+            entries=tuple(
+                Entry(
+                    tuple(entry["path"]),
+                    entry["moments"] and tuple(entry["moments"]),
+                    entry["size"],
+                    tuple(Layer(**layer) for layer in entry["layers"]),
+                )
+                for entry in facts["entries"]
+            ),
+            cell=facts["cell"]
+            and Cell(facts["cell"]["kind"], Layer(**facts["cell"]["inputs"]), Layer(**facts["cell"]["recurrent"])),
+            tower=tuple(Layer(**layer) for layer in facts["tower"]),
+            log_std=facts["log_std"] and tuple(facts["log_std"]),
+        )
+
+
+BoundLayer = tuple[np.ndarray, np.ndarray]
+"""weight [inputs, outputs] and bias [outputs]"""
+
+
+class Bound(NamedTuple):
+    """Params in the form in which acting is quickest."""
+
+    entries: list[tuple[np.ndarray | None, np.ndarray | None, list[BoundLayer]]]
+    """per entry mean, one over the deviation, layers"""
+    cell: tuple[BoundLayer, BoundLayer] | None
+    tower: list[BoundLayer]
+    log_std: np.ndarray | None
+
+
+def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
+    """How to act by a plan.
+
+    Check: heads, log-probabilities and memory equal those of the JAX policy at 1e-5.
+    """
+    actions: HostActions = host_actions(spec.action)
+    paths = [entry.path for entry in plan.entries]
+    masked, cell = spec.masked, plan.cell
+    units = cell.recurrent.inputs if cell else 0
+    step = _CELLS[cell.kind] if cell else None
+
+    def memory(num_envs: int) -> PyTree:
+        if cell is None:
+            return ()
+        zeros = np.zeros((num_envs, units), np.float32)
+        return (zeros, zeros.copy()) if cell.kind == "lstm" else zeros
+
+    def act(bound: Bound, obs: PyTree, memory: PyTree, noise: Array) -> tuple[Array, Array, PyTree]:
+        x = _features(bound, paths, obs)
+        if step is not None:
+            x, memory = step(bound.cell, x, memory)
+        head = run_layers(bound.tower, x)
+        if masked:
+            head = actions.only_legal(head, obs[ACTION_MASK])
+        return actions.sample(head, noise, bound.log_std), head, memory
+
+    return Acting(
+        memory=memory,
+        bind=lambda params: bind(plan, params),
+        act=act,
+        log_prob=lambda bound, head, action: actions.log_prob(head, action, bound.log_std),
+        mode=actions.mode,
+        noise=actions.noise,
+        noise_size=spec.action.head_size,
+        recurrent=cell is not None,
+    )
+
+
+def bind(plan: Plan, params: np.ndarray) -> Bound:
+    """Flat params [P] in the form that `act` takes.
 
     Weights are copied into the order in which a product with a few rows is fastest: once per unroll, used every step.
     """
-    bound = []
-    for offset, inputs, outputs in tower.layers:
-        end = offset + inputs * outputs
-        weight = np.ascontiguousarray(params[offset:end].reshape(outputs, inputs).T)
-        bound.append((weight, params[end : end + outputs]))
-    return bound
+
+    def layer(place: Layer) -> BoundLayer:
+        end = place.offset + place.inputs * place.outputs
+        weight = np.ascontiguousarray(params[place.offset : end].reshape(place.outputs, place.inputs).T)
+        return weight, params[end : end + place.outputs]
+
+    def entry(place: Entry) -> tuple[np.ndarray | None, np.ndarray | None, list[BoundLayer]]:
+        layers = [layer(one) for one in place.layers]
+        if place.moments is None:
+            return None, None, layers
+        mean, variance = (params[at : at + place.size] for at in place.moments)
+        return mean, 1 / np.sqrt(variance + EPSILON), layers
+
+    return Bound(
+        [entry(place) for place in plan.entries],
+        None if plan.cell is None else (layer(plan.cell.inputs), layer(plan.cell.recurrent)),
+        [layer(place) for place in plan.tower],
+        None if plan.log_std is None else params[slice(*plan.log_std)],
+    )
 
 
-def run_tower(bound: list[tuple[np.ndarray, np.ndarray]], obs: np.ndarray) -> np.ndarray:
-    """Head [B, K] of obs [B, ...] through tanh layers.
-
-    Check: equals the Equinox network's head at rtol 1e-5.
-    """
-    x = obs.reshape(len(obs), -1)
-    for weight, bias in bound[:-1]:
+def run_layers(layers: list[BoundLayer], x: np.ndarray) -> np.ndarray:
+    """x [B, inputs] through tanh layers and a last one without: [B, K]."""
+    for weight, bias in layers[:-1]:
         x = np.dot(x, weight)  # for so few rows a third less time than `@`
         x += bias
         np.tanh(x, out=x)
-    weight, bias = bound[-1]
+    weight, bias = layers[-1]
     return np.dot(x, weight) + bias
+
+
+def reset_memory(memory: PyTree, goes_on: np.ndarray, initial: PyTree) -> PyTree:
+    """Memory [B, ...] where `goes_on` [B], elsewhere the initial one [B, ...], in new arrays."""
+
+    def one(now: np.ndarray, first: np.ndarray) -> np.ndarray:
+        return np.where(goes_on.reshape(-1, *(1,) * (now.ndim - 1)), now, first)
+
+    return tree_map(one, memory, initial)
+
+
+def _features(bound: Bound, paths: list[tuple[str | int, ...]], obs: PyTree) -> np.ndarray:
+    """Everything that the observation says, [B, F] float32."""
+    parts = []
+    for path, (mean, factor, layers) in zip(paths, bound.entries, strict=True):
+        x = obs
+        for name in path:
+            x = x[name]
+        x = x.reshape(len(x), -1)
+        if x.dtype != np.float32:
+            x = x.astype(np.float32)
+        if mean is not None:
+            x = (x - mean) * factor
+            np.minimum(np.maximum(x, -LIMIT, out=x), LIMIT, out=x)
+        for weight, bias in layers:
+            x = np.dot(x, weight)
+            x += bias
+            np.tanh(x, out=x)
+        parts.append(x)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    """Logistic function without overflow."""
+    return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x))
+
+
+def _lstm(cell: tuple[BoundLayer, BoundLayer], x: np.ndarray, memory: PyTree) -> tuple[np.ndarray, PyTree]:
+    """Twin of `shoal.networks.recurrent.Lstm`: output [B, H] and memory (output, carried)."""
+    (w_in, b_in), (w_re, b_re) = cell
+    output, carried = memory
+    units = len(w_re)
+    gates = np.dot(x, w_in) + b_in + np.dot(output, w_re) + b_re
+    opened = _sigmoid(gates[:, : 3 * units])
+    candidate = np.tanh(gates[:, 3 * units :])
+    carried = opened[:, units : 2 * units] * carried + opened[:, :units] * candidate
+    output = opened[:, 2 * units :] * np.tanh(carried)
+    return output, (output, carried)
+
+
+def _gru(cell: tuple[BoundLayer, BoundLayer], x: np.ndarray, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Twin of `shoal.networks.recurrent.Gru`: output [B, H], which is also the memory."""
+    (w_in, b_in), (w_re, b_re) = cell
+    units = len(w_re)
+    from_input, from_memory = np.dot(x, w_in) + b_in, np.dot(memory, w_re) + b_re
+    opened = _sigmoid(from_input[:, : 2 * units] + from_memory[:, : 2 * units])
+    candidate = np.tanh(from_input[:, 2 * units :] + opened[:, :units] * from_memory[:, 2 * units :])
+    output = candidate + opened[:, units:] * (memory - candidate)
+    return output, output
+
+
+_CELLS = {"lstm": _lstm, "gru": _gru}

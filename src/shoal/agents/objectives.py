@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an actor-critic minimises: plain advantages (A2C), the clipped surrogate (PPO), V-trace (IMPALA).
 
-An objective has two functions over `policy_and_value(params, obs [N, ...]) -> (distribution, value [N])`:
-`prepare` turns a trajectory into what `loss` trains on, once per batch; `loss` may then run on shuffled parts of it.
+An objective has two functions over a `Model`: `prepare` turns a trajectory into what `loss` trains on, once per batch;
+`loss` may then run on shuffled parts of it.
 """
 
 from collections.abc import Callable
@@ -11,24 +11,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from shoal.agents.model import Distribution, Model
 from shoal.losses import policy_gradient as pg
 from shoal.losses.returns import Advantage, gae, vtrace
-from shoal.types import Array, Trajectory
-
-PolicyAndValue = Callable[[Array, Array], tuple[Any, Array]]
+from shoal.trees import tree_map
+from shoal.types import Array, PyTree, Trajectory
 
 
 class Objective(NamedTuple):
     """The two functions; see the module."""
 
-    prepare: Callable[[PolicyAndValue, Array, Trajectory], Any]
-    loss: Callable[[PolicyAndValue, Array, Any], tuple[Array, dict[str, Array]]]
+    prepare: Callable[[Model, Array, Trajectory], Any]
+    loss: Callable[[Model, Array, Any], tuple[Array, dict[str, Array]]]
 
 
 class Samples(NamedTuple):
-    """A batch as N = T * B rows in no order: what PPO shuffles."""
+    """A batch as PPO shuffles it: N = T * B rows in no order; or, where memory is carried, B environments with all
+    their rows in order, [B, T, ...], of which `obs` has one more."""
 
-    obs: Array
+    obs: PyTree
     """[N, ...]"""
     action: Array
     """[N] or [N, D]"""
@@ -40,6 +41,8 @@ class Samples(NamedTuple):
     """[N] for the value, in scaled reward units"""
     weight: Array
     """[N] bool: valid rows"""
+    memory: PyTree
+    """() or, where memory is carried, [B, ...] before the first row"""
 
 
 def learning_reward(reward: Array, scale: float, clip: float | None) -> Array:
@@ -48,35 +51,30 @@ def learning_reward(reward: Array, scale: float, clip: float | None) -> Array:
     return reward if clip is None else jnp.clip(reward, -clip, clip)
 
 
-def all_rows(policy_and_value: PolicyAndValue, params: Array, obs: Array) -> tuple[Any, Array]:
-    """Distribution over rows [T * B, ...] and values [T+1, B] of observations [T+1, B, ...], in one forward pass."""
-    steps, envs = obs.shape[:2]
-    distribution, value = policy_and_value(params, obs.reshape(steps * envs, *obs.shape[2:]))
-    rows = (steps - 1) * envs
-    first = type(distribution)(distribution[0][:rows], *distribution[1:])
-    return first, value.reshape(steps, envs)
-
-
 def flat(x: Array) -> Array:
     """[T, B, ...] -> [T * B, ...]."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def counted_actions(action: Array, valid: Array) -> Array:
-    """Actions [T, B, ...] as [T * B], or [T * B, D] for Box actions, 0 where not valid.
+    """Actions [T, B, ...] as [T * B], or [T * B, D] for several choices and for Box actions, 0 where not valid.
 
     Reset rows are cleared before any arithmetic: a log-probability that is not finite would spoil the gradient of the
     whole batch even at weight 0.
     """
     rows = flat(action)
     if jnp.issubdtype(rows.dtype, jnp.integer):
-        return jnp.where(flat(valid), rows, 0)
+        return jnp.where(flat(valid).reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0)
     return jnp.where(flat(valid)[:, None], rows.reshape(len(rows), -1), 0.0)
 
 
-def estimate_advantage(config: Any, batch: Trajectory, value: Array) -> Advantage:
-    """GAE of a trajectory [T, B] under values [T+1, B], with the config's discounts and learning rewards."""
-    reward = learning_reward(batch.reward, config.reward_scale, config.reward_clip)
+def rewards_learnt(config: Any, model: Model, params: Array, reward: Array) -> Array:
+    """Rewards [T, B] as learning sees them: in the returns' deviations where asked for, then scaled and clipped."""
+    return learning_reward(model.statistics.scale_reward(params, reward), config.reward_scale, config.reward_clip)
+
+
+def estimate_advantage(config: Any, batch: Trajectory, reward: Array, value: Array) -> Advantage:
+    """GAE of a trajectory [T, B] under learning rewards [T, B] and values [T+1, B], with the config's discounts."""
     flags = (batch.terminated, batch.truncated, batch.valid)
     return gae(reward, value, *flags, discount=config.discount, trace_decay=config.trace_decay)
 
@@ -87,9 +85,10 @@ def actor_critic(config: Any) -> Objective:
     Check: with trace_decay 1 the value target is the n-step return to the end of the unroll.
     """
 
-    def loss(policy_and_value: PolicyAndValue, params: Array, batch: Trajectory):
-        distribution, value = all_rows(policy_and_value, params, batch.obs)
-        estimate = estimate_advantage(config, batch, value)
+    def loss(model: Model, params: Array, batch: Trajectory):
+        distribution, value = model.unroll(params, batch.obs, batch.valid, batch.memory)
+        reward = rewards_learnt(config, model, params, batch.reward)
+        estimate = estimate_advantage(config, batch, reward, value)
         weight = flat(batch.valid)
         advantage = flat(estimate.advantage)
         if config.normalise_advantage:
@@ -107,15 +106,19 @@ def surrogate(config: Any) -> Objective:
     Check: on the first pass its gradient is the policy gradient's.
     """
 
-    def prepare(policy_and_value: PolicyAndValue, params: Array, batch: Trajectory) -> Samples:
-        _, value = all_rows(policy_and_value, params, batch.obs)
-        estimate = estimate_advantage(config, batch, value)
-        action = counted_actions(batch.action, batch.valid)
-        rows = (batch.log_prob, estimate.advantage, estimate.target, batch.valid)
-        return Samples(flat(batch.obs[:-1]), action, *(flat(x) for x in rows))
+    def prepare(model: Model, params: Array, batch: Trajectory) -> Samples:
+        _, value = model.unroll(params, batch.obs, batch.valid, batch.memory)
+        reward = rewards_learnt(config, model, params, batch.reward)
+        estimate = estimate_advantage(config, batch, reward, value)
+        columns = (batch.log_prob, estimate.advantage, estimate.target, batch.valid)
+        if model.recurrent:
+            obs, action, *columns = tree_map(environments_first, (batch.obs, batch.action, *columns))
+            return Samples(obs, action, *columns, memory=batch.memory)
+        obs = tree_map(lambda leaf: flat(leaf[:-1]), batch.obs)
+        return Samples(obs, counted_actions(batch.action, batch.valid), *(flat(x) for x in columns), memory=())
 
-    def loss(policy_and_value: PolicyAndValue, params: Array, batch: Samples):
-        distribution, value = policy_and_value(params, batch.obs)
+    def loss(model: Model, params: Array, batch: Samples):
+        distribution, value, batch = under(model, params, batch)
         advantage = batch.advantage
         if config.normalise_advantage:
             advantage = pg.normalise(advantage, batch.weight)
@@ -128,6 +131,23 @@ def surrogate(config: Any) -> Objective:
     return Objective(prepare, loss)
 
 
+def under(model: Model, params: Array, batch: Samples) -> tuple[Distribution, Array, Samples]:
+    """Policy and value [N] of samples, and their columns as rows [N, ...]: sequences are run through and laid out."""
+    if not model.recurrent:
+        head, value, _ = model.heads(params, batch.obs, ())
+        return model.distribution(params, head), value, batch
+    rows = tree_map(environments_first, batch._replace(memory=()))  # back: time first
+    distribution, value = model.unroll(params, rows.obs, rows.weight, batch.memory)
+    action = counted_actions(rows.action, rows.weight)
+    columns = {name: flat(getattr(rows, name)) for name in ("log_prob", "advantage", "target", "weight")}
+    return distribution, flat(value[:-1]), Samples(obs=(), action=action, **columns, memory=())
+
+
+def environments_first(x: Array) -> Array:
+    """[T, B, ...] -> [B, T, ...], and back."""
+    return jnp.swapaxes(x, 0, 1)
+
+
 def off_policy_actor_critic(config: Any) -> Objective:
     """IMPALA's V-trace actor-critic (Espeholt et al. 2018, section 4.2).
 
@@ -136,12 +156,12 @@ def off_policy_actor_critic(config: Any) -> Objective:
     Check: on data of the learner's own policy it equals `actor_critic` at the same settings, lambda included.
     """
 
-    def loss(policy_and_value: PolicyAndValue, params: Array, batch: Trajectory):
-        distribution, value = all_rows(policy_and_value, params, batch.obs)
+    def loss(model: Model, params: Array, batch: Trajectory):
+        distribution, value = model.unroll(params, batch.obs, batch.valid, batch.memory)
         log_prob = distribution.log_prob(counted_actions(batch.action, batch.valid))
         log_ratio = jax.lax.stop_gradient(log_prob.reshape(batch.log_prob.shape)) - batch.log_prob
         used = log_ratio if config.correction == "vtrace" else jnp.zeros_like(log_ratio)
-        reward = learning_reward(batch.reward, config.reward_scale, config.reward_clip)
+        reward = rewards_learnt(config, model, params, batch.reward)
         estimate = vtrace(
             reward, value, batch.terminated, batch.truncated, batch.valid, used,
             discount=config.discount, trace_decay=config.trace_decay, max_ratio=config.max_ratio,

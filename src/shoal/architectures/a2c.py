@@ -33,7 +33,7 @@ def make_agent(config: Config, spec, network):
     from shoal.agents.actor_critic import make_actor_critic
     from shoal.agents.objectives import actor_critic
 
-    return make_actor_critic(spec, network, actor_critic(config))
+    return make_actor_critic(spec, network, actor_critic, config)
 
 
 def make_learner(config: Config, agent):

@@ -70,6 +70,10 @@ class ActorCriticConfig:
     """rewards are multiplied by this for learning only"""
     reward_clip: float | None = None
     """then clipped to plus or minus this; none: no clipping"""
+    normalise_obs: bool = False
+    """centre and scale observations by their running mean and deviation, number by number"""
+    normalise_reward: bool = False
+    """divide rewards by the running deviation of their discounted sum, before reward_scale and reward_clip"""
     frame_stack: int = 1
     """observations that the policy sees at once, the newest included"""
     time_limit: int | None = None

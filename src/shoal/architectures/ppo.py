@@ -55,7 +55,7 @@ def make_agent(config: Config, spec, network):
     from shoal.agents.actor_critic import make_actor_critic
     from shoal.agents.objectives import surrogate
 
-    return make_actor_critic(spec, network, surrogate(config))
+    return make_actor_critic(spec, network, surrogate, config)
 
 
 def make_learner(config: Config, agent):

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shoal.types import Array, Trajectory
+from shoal.trees import tree_map
+from shoal.types import Array, PyTree, Trajectory
 
 
 class LearnerState(NamedTuple):
@@ -42,12 +43,16 @@ def join(batch: list[Trajectory]) -> Trajectory:
     """
     if len(batch) == 1:
         return batch[0]
-    from jax import tree  # not above: twins of learners need no JAX
+    columns = zip(Trajectory._fields, zip(*batch, strict=True), strict=True)
+    return Trajectory(*(_beside(parts, 0 if name in WITHOUT_TIME else 1) for name, parts in columns))
 
-    fields = {name: [getattr(item, name) for item in batch] for name in Trajectory._fields if name != "memory"}
-    joined = {k: np.concatenate(v, axis=0 if k == "version" else 1) for k, v in fields.items()}
-    memory = tree.map(lambda *parts: np.concatenate(parts), *(item.memory for item in batch))
-    return Trajectory(**joined, memory=memory)
+
+WITHOUT_TIME = ("version", "memory")
+"""fields of a trajectory whose first axis is that of environments"""
+
+
+def _beside(parts: tuple[PyTree, ...], axis: int) -> PyTree:
+    return tree_map(lambda *arrays: np.concatenate(arrays, axis), *parts)
 
 
 def env_steps_in(batch: list[Trajectory]) -> int:

@@ -20,7 +20,8 @@ def make_minibatch(
     agent: Agent, optimiser: Optimiser, schedule: Schedule, *, epochs: int, minibatches: int, seed: int
 ) -> Learner:
     """A learner that prepares a batch once (advantages under the params it arrived at) and then takes
-    epochs * minibatches gradient steps on shuffled parts of it.
+    epochs * minibatches gradient steps on shuffled parts of it: rows, or where memory is carried environments with all
+    their rows.
 
     The order of rows is drawn on the host: a permutation there costs microseconds, where sorting inside the compiled
     update costs more than the gradient. Small networks run all steps in one compiled call; networks over frames are
@@ -43,7 +44,7 @@ def make_minibatch(
 
     def update(state: LearnerState, batch: list[Trajectory]) -> tuple[LearnerState, dict[str, float]]:
         trajectory = learnable(join(batch))
-        rows = trajectory.reward.size
+        rows = trajectory.reward.shape[1] if agent.recurrent else trajectory.reward.size
         order = shuffled_rows(derive(seed, "shuffle", state.updates), rows, epochs, minibatches)
         rate = np.float32(schedule(state.env_steps))
         params, moments, metrics = run_steps(state.params, state.optimiser, trajectory, order, rate)
@@ -84,14 +85,14 @@ def fused(agent: Agent, minibatch_step: Callable) -> Callable:
             return minibatch_step(carry, jax.tree.map(lambda x: x[rows], samples), learning_rate)
 
         (params, moments), metrics = jax.lax.scan(body, (params, moments), order)
-        return params, moments, metrics
+        return agent.observe(params, trajectory), moments, metrics
 
     return run
 
 
 def looped(agent: Agent, minibatch_step: Callable) -> Callable:
     """One compiled call per gradient step."""
-    prepare = jax.jit(agent.prepare)
+    prepare, observe = jax.jit(agent.prepare), jax.jit(agent.observe)
 
     @jax.jit
     def step(carry, samples, rows, learning_rate):
@@ -103,6 +104,7 @@ def looped(agent: Agent, minibatch_step: Callable) -> Callable:
         for rows in order:
             carry, metrics = step(carry, samples, rows, learning_rate)
             all_metrics.append(metrics)
-        return *carry, {k: jnp.stack([m[k] for m in all_metrics]) for k in all_metrics[0]}
+        params, moments = carry
+        return observe(params, trajectory), moments, {k: jnp.stack([m[k] for m in all_metrics]) for k in all_metrics[0]}
 
     return run

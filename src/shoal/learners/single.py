@@ -22,7 +22,7 @@ def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule) -> Learn
 
         (loss, metrics), grad = jax.value_and_grad(objective, has_aux=True)(params)
         params, moments, norms = optimiser.step(params, moments, grad, learning_rate)
-        return params, moments, {"loss/total": loss, **metrics, **norms}
+        return agent.observe(params, batch), moments, {"loss/total": loss, **metrics, **norms}
 
     def init(seed: int) -> LearnerState:
         params = jnp.asarray(agent.init(seed))

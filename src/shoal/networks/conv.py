@@ -1,37 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Nature convolutional network for stacked 84x84 frames, one trunk for policy and value."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from shoal.networks.initialise import head_size, orthogonal_linear
+from shoal.networks.initialise import orthogonal_linear
 from shoal.types import EnvSpec
 
 LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """(filters, kernel, stride) of Mnih et al. 2015, Methods"""
 
 
-class NatureCnn(eqx.Module):
-    """Three convolutions and 512 relu units (Mnih et al. 2015), with a policy head and a value head on top.
+class NatureTrunk(eqx.Module):
+    """Three convolutions and 512 relu units (Mnih et al. 2015).
 
     Takes frames [stack, height, width] in uint8, scaled to [0, 1] inside, so that frames travel as bytes.
 
     Convolutions are written as matrix products over patches: on a CPU their gradient is about twice as fast as that
     of the library's convolution.
 
-    Check: the head of a batch equals the heads of its rows one by one, and `convolve` equals the library's convolution.
+    Check: `convolve` equals the library's convolution.
     """
 
     filters: tuple[jax.Array, ...]
     biases: tuple[jax.Array, ...]
     hidden: eqx.nn.Linear
-    policy: eqx.nn.Linear
-    value: eqx.nn.Linear
+    size: int = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, key: jax.Array):
-        keys = jax.random.split(key, len(LAYERS) + 3)
-        channels, height, width = spec.obs.shape
+    def __init__(self, shape: tuple[int, ...], key: jax.Array):
+        keys = trunk_and_heads(key)
+        channels, height, width = shape
         filters = []
         for (count, kernel, stride), layer_key in zip(LAYERS, keys, strict=False):
             initial = jax.nn.initializers.orthogonal(2**0.5)
@@ -39,17 +40,54 @@ class NatureCnn(eqx.Module):
             channels, height, width = count, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.filters = tuple(filters)
         self.biases = tuple(jnp.zeros(count) for count, _, _ in LAYERS)
-        self.hidden = orthogonal_linear(channels * height * width, 512, 2**0.5, keys[-3])
-        self.policy = orthogonal_linear(512, head_size(spec), 0.01, keys[-2])
-        self.value = orthogonal_linear(512, 1, 1.0, keys[-1])
+        self.size = 512
+        self.hidden = orthogonal_linear(channels * height * width, self.size, 2**0.5, keys[len(LAYERS)])
+
+    def __call__(self, frames: jax.Array) -> jax.Array:
+        """Features [512] of one stack of frames [stack, height, width]."""
+        x = scaled(frames)
+        for weight, bias, (_, kernel, stride) in zip(self.filters, self.biases, LAYERS, strict=True):
+            x = jax.nn.relu(convolve(x, weight, kernel, stride) + bias)
+        return jax.nn.relu(self.hidden(jnp.ravel(x)))
+
+
+class OverFrames(eqx.Module):
+    """A trunk over frames with a policy head and a value head on top.
+
+    Check: the head of a batch equals the heads of its rows one by one.
+    """
+
+    trunk: Any
+    policy: eqx.nn.Linear
+    value: eqx.nn.Linear
+
+    def __init__(self, spec: EnvSpec, key: jax.Array, trunk: Any):
+        self.trunk = trunk(spec.obs.shape, key)
+        policy_key, value_key = trunk_and_heads(key)[-2:]
+        self.policy = orthogonal_linear(self.trunk.size, spec.action.head_size, 0.01, policy_key)
+        self.value = orthogonal_linear(self.trunk.size, 1, 1.0, value_key)
 
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Head [K] and value [] of one stack of frames [stack, height, width]."""
-        x = jnp.moveaxis(obs, 0, -1).astype(jnp.float32) / 255
-        for weight, bias, (_, kernel, stride) in zip(self.filters, self.biases, LAYERS, strict=True):
-            x = jax.nn.relu(convolve(x, weight, kernel, stride) + bias)
-        x = jax.nn.relu(self.hidden(jnp.ravel(x)))
+        x = self.trunk(obs)
         return self.policy(x), self.value(x)[0]
+
+
+class NatureCnn(OverFrames):
+    """The network of Mnih et al. 2015 with a policy head and a value head."""
+
+    def __init__(self, spec: EnvSpec, key: jax.Array):
+        super().__init__(spec, key, NatureTrunk)
+
+
+def trunk_and_heads(key: jax.Array) -> jax.Array:
+    """Keys for the convolutions, the layer after them, the policy head and the value head."""
+    return jax.random.split(key, len(LAYERS) + 3)
+
+
+def scaled(frames: jax.Array) -> jax.Array:
+    """Bytes [stack, height, width] as numbers in [0, 1], channels last."""
+    return jnp.moveaxis(frames, 0, -1).astype(jnp.float32) / 255
 
 
 def convolve(x: jax.Array, weight: jax.Array, kernel: int, stride: int) -> jax.Array:

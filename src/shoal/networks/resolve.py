@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal.errors import ConfigError
-from shoal.types import EnvSpec
+from shoal.trees import tree_leaves
+from shoal.types import ArraySpec, EnvSpec
 
-NAMES = ("auto", "mlp", "nature_cnn")
+NAMES = ("auto", "mlp", "nature_cnn", "lstm", "gru")
 
 NetworkClass = Callable[..., Any]
 """called as (spec, key), returns an Equinox module"""
@@ -20,35 +21,60 @@ NetworkClass = Callable[..., Any]
 def resolve(network: str | NetworkClass, spec: EnvSpec) -> NetworkClass:
     """The network class for a name, `package.module:Class` or a class itself; `auto` looks at the observation.
 
-    Raises ConfigError in one line where the name is unknown, cannot be imported, or cannot see this observation.
+    Observations of several entries get an encoder for each entry, whatever the name. Raises ConfigError in one line
+    where the name is unknown, cannot be imported, or cannot see this observation.
     """
     if not isinstance(network, str):
         return network
-    if network == "auto":
-        network = "nature_cnn" if len(spec.obs.shape) == 3 else "mlp"
     if ":" in network:
         return _import(network)
-    if network == "mlp":
+    if network not in NAMES:
+        nearest = difflib.get_close_matches(network, NAMES, n=1) or NAMES
+        raise ConfigError(
+            f"network {network!r} is unknown; use {' or '.join(nearest)}, or your own as package.module:Class"
+        )
+    seen = spec.seen
+    if network in ("lstm", "gru"):
+        return _recurrent(network)
+    if isinstance(seen.obs, ArraySpec):
+        return _over_one_array(network, seen)
+    return _over_entries(network, seen)
+
+
+def _over_one_array(network: str, spec: EnvSpec) -> NetworkClass:
+    if network == "mlp" or (network == "auto" and not spec.shows_frames):
         from shoal.networks.mlp import Mlp
 
         return Mlp
-    if network == "nature_cnn":
-        return _nature_cnn(spec)
-    nearest = difflib.get_close_matches(network, NAMES, n=1) or NAMES
-    raise ConfigError(
-        f"network {network!r} is unknown; use {' or '.join(nearest)}, or your own as package.module:Class"
-    )
-
-
-def _nature_cnn(spec: EnvSpec) -> NetworkClass:
-    shape = spec.obs.shape
-    if len(shape) != 3 or min(shape[1:]) < 36:
-        raise ConfigError(
-            f"network 'nature_cnn' needs frames [stack, height, width] of 36x36 or more, not {list(shape)}; use mlp"
-        )
+    _require_frames(network, spec, [spec.obs])
     from shoal.networks.conv import NatureCnn
 
     return NatureCnn
+
+
+def _over_entries(network: str, spec: EnvSpec) -> NetworkClass:
+    from shoal.networks.entries import Entries
+
+    if network == "nature_cnn":
+        _require_frames(network, spec, tree_leaves(spec.obs))
+    return Entries
+
+
+def _recurrent(network: str) -> NetworkClass:
+    from shoal.networks.recurrent import Gru, Lstm
+
+    return {"lstm": Lstm, "gru": Gru}[network]
+
+
+def _require_frames(network: str, spec: EnvSpec, leaves: list[ArraySpec]) -> None:
+    from shoal.networks.encoders import LEAST_SIDE, holds_frames
+
+    if not any(holds_frames(leaf) for leaf in leaves):
+        name = "nature_cnn" if network == "auto" else network
+        raise ConfigError(
+            f"network {name!r} needs frames [stack, height, width] of {LEAST_SIDE}x{LEAST_SIDE} bytes or more, "
+            f"{spec.id} shows {', '.join(f'{leaf.dtype} {list(leaf.shape)}' for leaf in leaves)}; use mlp"
+        )
 
 
 def _import(path: str) -> NetworkClass:

@@ -4,16 +4,15 @@
 Arrays are a zero broadcast to shape, so that they have the real number of bytes and cost nothing to make.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
-from shoal.agents.base import Agent
+from shoal.agents.base import Acting
 from shoal.architectures.base import Parts
 from shoal.learners.base import Learner, LearnerState, env_steps_in
 from shoal.trees import tree_map
-from shoal.types import ActionSpec, Box, Discrete, EnvSpec, MultiDiscrete, Steps
+from shoal.types import Box, EnvSpec, Steps
 
 EPISODE_LENGTH = 50
 
@@ -58,37 +57,24 @@ class TwinEnv:
         """Nothing is held."""
 
 
-def twin_agent(spec: EnvSpec, params_size: int) -> Agent:
-    """An agent that always takes action 0."""
+def twin_agent(spec: EnvSpec) -> Acting:
+    """An agent that always takes action 0 and learns nothing."""
     is_box = isinstance(spec.action, Box)
-    head_size = numbers_in_head(spec.action)
-    shape = spec.action.shape
+    head_size, shape = spec.action.head_size, spec.action.shape
 
     def act(bound, obs, memory, noise):
         action = np.zeros((len(noise), *shape), np.float32 if is_box else np.int64)
         return action, np.zeros((len(noise), head_size), np.float32), memory
 
-    return Agent(
-        init=lambda seed: zeros((params_size,)),
+    return Acting(
         memory=lambda num_envs: (),
         bind=lambda params: params,
         act=act,
         log_prob=lambda bound, head, action: np.zeros(head.shape[:2], np.float32),
         mode=lambda head: np.zeros((len(head), *shape), np.float32 if is_box else np.int64),
-        prepare=lambda params, trajectory: trajectory,
-        loss=lambda params, batch: (0.0, {}),
         noise="normal" if is_box else "gumbel",
         noise_size=head_size,
-        sees_frames=False,
     )
-
-
-def numbers_in_head(action: ActionSpec) -> int:
-    """Numbers that a policy gives for one observation: a logit for each value of each choice, or a mean for each
-    number."""
-    if isinstance(action, Discrete):
-        return action.n
-    return sum(action.sizes) if isinstance(action, MultiDiscrete) else math.prod(action.shape)
 
 
 def twin_learner(params_size: int, updates_per_batch: int = 1) -> Learner:
@@ -117,7 +103,7 @@ def twin_parts(spec: EnvSpec, params_size: int, updates_per_batch: int = 1) -> P
     return Parts(
         spec=spec,
         make_env=lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index),
-        agent=twin_agent(spec, params_size),
+        agent=twin_agent(spec),
         learner=twin_learner(params_size, updates_per_batch),
         seed=0,
     )

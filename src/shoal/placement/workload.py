@@ -62,7 +62,7 @@ def make_workload(architecture: str, factory: EnvFactory, network: str, params: 
     network_class = resolve(network, factory.spec)
     agent = module.make_agent(config, factory.spec, network_class)
     initial = agent.init(SEED) if params is None else params
-    agent = agent._replace(init=lambda _: initial.copy())
+    agent = dataclasses.replace(agent, init=lambda _: initial.copy())
     parts = parts_around(agent, module, config, factory)
     return Workload(architecture, module, config, factory, network_class, initial, parts)
 

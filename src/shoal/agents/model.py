@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A policy and a value over flat params, as objectives, rollouts and actors ask for them: traced by JAX.
+
+Observations pass: mask taken off, numbers normalised, network, mask applied to the head.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from shoal.agents.statistics import Statistics
+from shoal.errors import ConfigError
+from shoal.losses.distributions import Categorical, DiagGaussian, MultiCategorical, only_legal, split_choices
+from shoal.trees import tree_leaves, tree_map
+from shoal.types import ACTION_MASK, ActionSpec, Array, Box, EnvSpec, MultiDiscrete, PyTree, without_mask
+
+INITIAL_LOG_STD = 0.0
+Distribution = Categorical | MultiCategorical | DiagGaussian
+
+
+class ActorCritic(eqx.Module):
+    """The network and, for Box actions, one log standard deviation per dimension that no observation changes."""
+
+    network: Any
+    log_std: jax.Array | None
+
+
+class Model(NamedTuple):
+    """What can be asked of a policy and a value; see the module."""
+
+    heads: Callable[[Array, PyTree, PyTree], tuple[Array, Array, PyTree]]
+    """(params [P], obs [N, ...], memory [N, ...]) -> (head [N, K], value [N], memory)"""
+    unroll: Callable[[Array, PyTree, Array, PyTree], tuple[Distribution, Array]]
+    """(params [P], obs [T+1, B, ...], valid [T, B], memory [B, ...]) -> (distribution over the first T * B rows, value
+    [T+1, B]): one pass over all rows; memory starts anew after each row that is not valid"""
+    distribution: Callable[[Array, Array], Distribution]
+    """(params [P], head [N, K]) -> the policy"""
+    statistics: Statistics
+    initial_memory: PyTree
+    """of one environment, or ()"""
+    recurrent: bool
+
+
+def build(network: Callable[..., Any], spec: EnvSpec, seed: int) -> ActorCritic:
+    """The module for a seed. Raises ConfigError where one observation does not give a head and a value."""
+    name = getattr(network, "__name__", str(network))
+    log_std = jnp.full(spec.action.shape, INITIAL_LOG_STD) if isinstance(spec.action, Box) else None
+    try:
+        model = ActorCritic(network(spec, jax.random.key(seed)), log_std)
+        obs = tree_map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), spec.obs)
+        head, value, memory = eqx.filter_eval_shape(_ask, model.network, obs)
+    except Exception as fault:
+        raise ConfigError(
+            f"network {name} cannot be built for {spec.id} or take its observation {_shapes(spec.obs)}: "
+            f"{type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else 'no message'}; "
+            "build it as Network(spec, key) and call it on one observation"
+        ) from fault
+    size = spec.action.head_size
+    if head.shape != (size,) or value.shape != ():
+        raise ConfigError(
+            f"network {name} returns shapes {head.shape} and {value.shape}; {spec.id} needs a head "
+            f"({size},) and a value ()"
+        )
+    _refuse_other_memory(name, _initial_memory(model.network), memory)
+    return model
+
+
+def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Model:
+    """The functions over flat params [network | statistics] for one environment.
+
+    Args:
+      model: gives form and constants; its own params are not used.
+      spec: as the environment shows itself, mask included.
+
+    Check: an unroll gives what stepping one by one gives, resets in the middle included.
+    """
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)  # whole numbers are constants, not params
+    flat, unravel = ravel_pytree(arrays)
+    initial, recurrent = _initial_memory(model.network), is_recurrent(model.network)
+
+    def module(params: Array) -> ActorCritic:
+        return eqx.combine(unravel(params[: flat.size] if statistics.size else params), static)
+
+    def seen(params: Array, obs: PyTree) -> PyTree:
+        return statistics.normalise(params, without_mask(obs) if spec.masked else obs)
+
+    def legal(head: Array, obs: PyTree) -> Array:
+        return legal_head(head, obs[ACTION_MASK], spec.action) if spec.masked else head
+
+    def heads(params: Array, obs: PyTree, memory: PyTree) -> tuple[Array, Array, PyTree]:
+        network = module(params).network
+        if recurrent:
+            head, value, memory = jax.vmap(lambda one, before: _ask(network, one, before))(seen(params, obs), memory)
+        else:
+            head, value = jax.vmap(network)(seen(params, obs))
+        return legal(head, obs), value, memory
+
+    def distribution(params: Array, head: Array) -> Distribution:
+        return distribution_over(spec.action, head, module(params).log_std)
+
+    def unroll(params: Array, obs: PyTree, valid: Array, memory: PyTree) -> tuple[Distribution, Array]:
+        steps, envs = tree_leaves(obs)[0].shape[:2]
+        rows = tree_map(lambda leaf: leaf.reshape(steps * envs, *leaf.shape[2:]), obs)
+        if recurrent:
+            head, value = scanned(module(params).network, seen(params, rows), valid, memory, initial)
+        else:
+            head, value = jax.vmap(module(params).network)(seen(params, rows))
+        counted = (steps - 1) * envs
+        head = legal(head[:counted], tree_map(lambda leaf: leaf[:counted], rows))
+        return distribution(params, head), value.reshape(steps, envs)
+
+    return Model(heads, unroll, distribution, statistics, initial, recurrent)
+
+
+def scanned(network: Any, rows: PyTree, valid: Array, memory: PyTree, initial: PyTree) -> tuple[Array, Array]:
+    """Heads and values of rows [(T+1) * B, ...]: encoder and heads over all rows at once, only the cell step by step.
+
+    Memory before row t+1 is that after row t, or the initial one where row t is not valid: it only reset.
+    """
+    steps, envs = valid.shape[0] + 1, valid.shape[1]
+    inputs = jax.vmap(network.encode)(rows)
+    inputs = jax.tree.map(lambda x: x.reshape(steps, envs, *x.shape[1:]), inputs)
+
+    def one_step(before: PyTree, row: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        x, goes_on = row
+        y, after = jax.vmap(network.step)(x, before)
+        return tree_map(lambda new, old: select(goes_on, new, old), after, initial), y
+
+    no_end = jnp.ones((1, envs), bool)
+    _, outputs = jax.lax.scan(one_step, memory, (inputs, jnp.concatenate([valid, no_end])))
+    outputs = jax.tree.map(lambda y: y.reshape(steps * envs, *y.shape[2:]), outputs)
+    return jax.vmap(network.heads)(outputs)
+
+
+def select(goes_on: Array, memory: Array, initial: Array) -> Array:
+    """Memory [B, ...] where `goes_on` [B], elsewhere the initial one [...]."""
+    return jnp.where(goes_on.reshape(-1, *(1,) * (memory.ndim - 1)), memory, initial)
+
+
+def distribution_over(action: ActionSpec, head: Array, log_std: Array | None) -> Distribution:
+    """The policy of heads [..., K]; Box actions have a `log_std` beside it."""
+    if log_std is not None:
+        return DiagGaussian(head, jnp.ravel(log_std))
+    if isinstance(action, MultiDiscrete):
+        return MultiCategorical(tuple(Categorical(logits) for logits in split_choices(head, action.sizes)))
+    return Categorical(head)
+
+
+def legal_head(head: Array, mask: Array, action: ActionSpec) -> Array:
+    """Heads [..., K] with -inf for what masks [..., K] forbid, choice by choice."""
+    if not isinstance(action, MultiDiscrete):
+        return only_legal(head, mask)
+    pairs = zip(split_choices(head, action.sizes), split_choices(mask, action.sizes), strict=True)
+    return jnp.concatenate([only_legal(logits, allowed) for logits, allowed in pairs], -1)
+
+
+def is_recurrent(network: Any) -> bool:
+    """Whether a network carries memory: it then has `initial_memory`, `encode`, `step` and `heads`."""
+    return hasattr(network, "initial_memory")
+
+
+def _initial_memory(network: Any) -> PyTree:
+    return tree_map(np.asarray, network.initial_memory()) if is_recurrent(network) else ()
+
+
+def _ask(network: Any, obs: PyTree, memory: PyTree = None) -> tuple[Array, Array, PyTree]:
+    """Head [K], value [] and memory of one observation; without memory given, at the start of an episode."""
+    if not is_recurrent(network):
+        return *network(obs), ()
+    before = network.initial_memory() if memory is None else memory
+    y, after = network.step(network.encode(obs), before)
+    return *network.heads(y), after
+
+
+def _refuse_other_memory(name: str, before: PyTree, after: PyTree) -> None:
+    forms = [tree_map(_form, tree) for tree in (before, after)]
+    if forms[0] != forms[1]:
+        raise ConfigError(
+            f"network {name} begins with memory {forms[0]} and steps to memory {forms[1]}; let both be dicts or tuples "
+            "of arrays of the same shapes"
+        )
+
+
+def _form(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" if hasattr(leaf, "shape") else type(leaf).__name__
+
+
+def _shapes(obs: PyTree) -> Any:
+    return tree_map(lambda leaf: list(leaf.shape), obs)
