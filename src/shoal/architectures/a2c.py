@@ -21,6 +21,7 @@ from shoal.engines import phase, system
 
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRANS *>*")
+CARRIES_MEMORY = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From names to what an architecture wires together: environment, agent, learner, engine."""
 
+import dataclasses
+import importlib
 from types import ModuleType
 from typing import Any
 
-from shoal import seeds
+from shoal import envs, seeds
+from shoal.agents.host_policy import Plan, acting_in_numpy
 from shoal.architectures.base import Parts
 from shoal.envs import EnvFactory
+from shoal.envs.modules import importable_name
 from shoal.envs.wrappers import wrapped
+from shoal.errors import ConfigError
 
 
 def environment_for(config: Any, factory: EnvFactory) -> EnvFactory:
@@ -19,15 +24,25 @@ def environment_for(config: Any, factory: EnvFactory) -> EnvFactory:
 
 
 def make_parts(module: ModuleType, config: Any, factory: EnvFactory, network: Any) -> Parts:
-    """Real parts for a run from its beginning. Imports JAX."""
+    """Real parts for a run from its beginning. Imports JAX.
+
+    Raises: ConfigError where the network doesn't fit the environment, or the architecture its memory.
+    """
     from shoal.networks.resolve import resolve
 
     agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
-    return parts_around(agent, module, config, factory)
+    return parts_around(agent, module, config, factory)._replace(
+        origin=acting_origin(agent, module, config, factory, network)
+    )
 
 
 def parts_around(agent: Any, module: ModuleType, config: Any, factory: EnvFactory) -> Parts:
     """Real parts over an agent that exists."""
+    if agent.recurrent and not getattr(module, "CARRIES_MEMORY", False):
+        name = module.__name__.rpartition(".")[2]
+        raise ConfigError(
+            f"{name} learns from rows in no order, so it carries no memory; use another network than lstm"
+        )
     return Parts(
         spec=factory.spec,
         make_env=factory.make,
@@ -35,6 +50,51 @@ def parts_around(agent: Any, module: ModuleType, config: Any, factory: EnvFactor
         learner=module.make_learner(config, agent),
         seed=segment_seed(config, 0),
     )
+
+
+def acting_origin(
+    agent: Any, module: ModuleType, config: Any, factory: EnvFactory, network: Any
+) -> tuple[str, tuple] | None:
+    """`acting_parts` and its arguments but the seed; None where no name leads to the environment or the network."""
+    name = network if isinstance(network, str) else importable_name(network)
+    if factory.origin is None or name is None:
+        return None
+    return f"{__name__}:acting_parts", (
+        *factory.origin, module.__name__, dataclasses.asdict(config), name, agent.plan
+    )  # fmt: skip
+
+
+def acting_parts(
+    env: str,
+    env_kwargs: dict[str, Any],
+    architecture: str,
+    fields: dict[str, Any],
+    network: str,
+    plan: dict[str, Any] | None,
+    seed: int,
+) -> Parts:
+    """Parts that act as those act whose `recipe` holds these arguments; there is no learner among them.
+
+    Args:
+      env, env_kwargs: what `envs.resolve` takes.
+      architecture: full name of the architecture's module.
+      fields: those of its Config.
+      network: a name that `networks.resolve` takes.
+      plan: how to act in NumPy; with it JAX is not imported.
+
+    Check: a rollout of these parts is a rollout of the original ones.
+    """
+    module = importlib.import_module(architecture)
+    config = module.Config(**fields)
+    factory = environment_for(config, envs.resolve(env, env_kwargs))
+    if plan is not None:
+        agent = acting_in_numpy(Plan.from_dict(plan), factory.spec)
+    else:
+        from shoal.networks.resolve import resolve
+
+        agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
+    origin = f"{__name__}:acting_parts", (env, env_kwargs, architecture, fields, network, plan)
+    return Parts(factory.spec, factory.make, agent, learner=None, seed=seed, origin=origin)
 
 
 def segment_seed(config: Any, env_steps: int) -> int:

@@ -23,6 +23,15 @@ class Parts(NamedTuple):
     learner: Any
     seed: int
     """root of this segment's randomness: another one after every resume"""
+    origin: tuple[str, tuple] | None = None
+    """function ("module:name") and all its arguments but the seed, from which another process makes these parts again;
+    None where no name leads to the environment or the network"""
+
+    @property
+    def recipe(self) -> tuple[str, tuple] | None:
+        """A function ("module:name") and its arguments, names and plain records: called anywhere, it gives parts that
+        act as these do. None where there is none."""
+        return self.origin and (self.origin[0], (*self.origin[1], self.seed))
 
 
 def keep(state: Any, _batch: list, _metrics: dict[str, float]) -> Any:

@@ -23,6 +23,7 @@ from shoal.errors import ConfigError
 
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRANS *>*", "OBS *>*")
+CARRIES_MEMORY = True
 
 
 @dataclass(frozen=True, kw_only=True)

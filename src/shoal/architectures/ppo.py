@@ -22,6 +22,7 @@ from shoal.errors import ConfigError
 
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRANS *>*")
+CARRIES_MEMORY = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,11 @@ def make_learner(config: Config, agent):
     """Epochs of shuffled minibatches over each batch."""
     from shoal.learners.minibatch import make_minibatch
 
+    if agent.recurrent and config.minibatches > config.num_envs:
+        raise ConfigError(
+            f"minibatches={config.minibatches} cannot be cut from {config.num_envs} environments: where memory is "
+            "carried an environment's rows stay together; lower --minibatches or raise --envs-per-actor"
+        )
     steps = {"epochs": config.epochs, "minibatches": config.minibatches, "seed": config.seed}
     return make_minibatch(agent, *make_learner_parts(config), **steps)
 

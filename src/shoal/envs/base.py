@@ -92,6 +92,9 @@ class EnvFactory:
     without wrappers"""
     wrappers: tuple[Callable[[Any], Any], ...] = ()
     """each takes a VectorEnv and gives another one around it"""
+    origin: tuple[str, dict[str, Any]] | None = None
+    """id and settings from which any process resolves the bare environment again; None for a Python object that no
+    name leads to"""
 
     def make(self, num_envs: int, first_index: int = 0) -> VectorEnv:
         """N environments whose indices, counted over all actors, start at `first_index`."""

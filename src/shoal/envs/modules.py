@@ -81,3 +81,14 @@ def refuse_keywords(env_id: str, kwargs: dict[str, Any], valid: list[str]) -> Co
     """The one line for settings nobody reads."""
     unknown = ", ".join(sorted(set(kwargs) - set(valid)))
     return ConfigError(f"{env_id}: unknown env_kwargs {unknown}; valid names: {', '.join(valid) or 'none'}")
+
+
+def importable_name(thing: Any) -> str | None:
+    """`module:Name` by which any process finds a class or function again.
+
+    None where no name leads to it: lambdas, what was made inside a function, what the main script defines.
+    """
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    if module is None or module == "__main__" or not name.isidentifier():
+        return None
+    return f"{module}:{name}" if getattr(sys.modules.get(module), name, None) is thing else None

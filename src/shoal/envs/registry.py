@@ -5,6 +5,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,12 @@ def resolve(env: str | Callable[..., Any], env_kwargs: dict[str, Any] | None = N
         raise ConfigError(f'env_kwargs is {kwargs!r}; give names with values, for example {{"render_mode": null}}')
     kwargs = dict(kwargs)
     if not isinstance(env, str):
-        return _from_callable(env, kwargs)
+        name = modules.importable_name(env)
+        return replace(_from_callable(env, kwargs), origin=name and (name, kwargs))
+    return replace(_from_id(env, kwargs), origin=(env, kwargs))
+
+
+def _from_id(env: str, kwargs: dict[str, Any]) -> EnvFactory:
     prefix = env.partition(":")[0]
     if prefix in LATER:
         reason = f"{prefix} environments are not available in this version"
