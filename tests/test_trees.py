@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from shoal.trees import read_at, tree_items, tree_leaves, tree_map, write_at
+from shoal.trees import read_at, tree_items, tree_leaves, tree_map, tree_paths, write_at
 
 
 class Pair(NamedTuple):
@@ -34,6 +34,13 @@ def assert_equal(one, other):
 def test_leaves_come_in_jax_s_order(made):
     for mine, jax_s in zip(tree_leaves(made), jax.tree.leaves(made), strict=True):
         assert mine is jax_s
+
+
+def test_paths_lead_to_the_leaves_in_order():
+    plain = {"b": ({"x/y": 1, "a": 2},), "a": 3}
+    assert tree_paths(plain) == [("a",), ("b", 0, "a"), ("b", 0, "x/y")]
+    assert tree_paths(5) == [()]
+    assert len(tree_paths(tree())) == len(tree_leaves(tree()))
 
 
 def test_map_is_jax_s_over_one_and_several_trees():

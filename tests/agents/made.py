@@ -13,7 +13,9 @@ from shoal.actors.rollout import DiscountedReturns, EpisodeCounter
 from shoal.agents.host_policy import reset_memory
 from shoal.architectures import registry
 from shoal.learners.base import WITHOUT_TIME
+from shoal.networks.entries import Entries
 from shoal.networks.mlp import Mlp
+from shoal.networks.recurrent import Gru, Lstm
 from shoal.trees import read_at, tree_map
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete, Trajectory
 
@@ -31,8 +33,28 @@ MASKED_CHOICES = EnvSpec(
 )  # fmt: skip
 
 
+TREES = (TREE, MASKED, MASKED_CHOICES)
+
+
+def network_for(spec):
+    """The usual network for observations of this form."""
+    return Mlp if isinstance(spec.obs, ArraySpec) else Entries
+
+
 class InJax(Mlp):
     """The same towers, but a class of its own: its agent acts in JAX, not in NumPy."""
+
+
+class EntriesInJax(Entries):
+    """The same for observations of several entries."""
+
+
+class LstmInJax(Lstm):
+    """The same for an LSTM."""
+
+
+class GruInJax(Gru):
+    """The same for a GRU."""
 
 
 class Narrow(eqx.Module):
@@ -46,7 +68,7 @@ class Narrow(eqx.Module):
     def __init__(self, spec, key):
         keys = jax.random.split(key, 3)
         inputs = int(np.prod(spec.obs.shape))
-        outputs = spec.action.n if isinstance(spec.action, Discrete) else int(np.prod(spec.action.shape))
+        outputs = spec.action.head_size
         self.trunk = eqx.nn.Linear(inputs, 8, key=keys[0])
         self.head = eqx.nn.Linear(8, outputs, key=keys[1])
         self.value = eqx.nn.Linear(8, 1, key=keys[2])
@@ -55,6 +77,24 @@ class Narrow(eqx.Module):
     def __call__(self, obs):
         x = jax.nn.relu(self.trunk(jnp.ravel(obs)[self.order]))
         return self.head(x), self.value(x)[0]
+
+
+class Recaller(Narrow):
+    """Knows toy:memory: adds up the cues it saw since its memory began, and names their sign."""
+
+    def initial_memory(self):
+        return {"cues": jnp.zeros(())}
+
+    def encode(self, obs):
+        return obs[0]
+
+    def step(self, x, memory):
+        cues = memory["cues"] + x
+        return cues, {"cues": cues}
+
+    def heads(self, y):
+        head = 100 * jnp.stack([-y, y])
+        return head + 0 * self.head(jnp.zeros(8))[:2], 0 * self.value(jnp.zeros(8))[0]
 
 
 class WrongHead(Narrow):
@@ -73,11 +113,28 @@ class WantsImages(Narrow):
         return super().__call__(obs)
 
 
-@functools.cache
-def make_agent(architecture, spec, network=Mlp, **fields):
+def make_agent(architecture, spec, network=None, **fields):
     """The agent that an architecture's Config leads to; one and the same for all tests, so that it compiles once."""
+    return _make_agent(architecture, _Form(spec), network or network_for(spec), **fields)
+
+
+class _Form:
+    """A spec as a key: dicts of specs are not hashable."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def __hash__(self):
+        return hash(self.spec.id)
+
+    def __eq__(self, other):
+        return self.spec == other.spec
+
+
+@functools.cache
+def _make_agent(architecture, form, network, **fields):
     module = registry.load(architecture)
-    return module.make_agent(module.Config(**fields), spec, network)
+    return module.make_agent(module.Config(**fields), form.spec, network)
 
 
 def draw_noise(agent, rng, *shape):

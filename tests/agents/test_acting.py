@@ -10,9 +10,15 @@ import pytest
 
 from agents.made import (
     BOX,
+    CHOICES,
     DISCRETE,
+    MASKED,
+    MASKED_CHOICES,
     MATRIX,
     SPECS,
+    TREE,
+    TREES,
+    EntriesInJax,
     InJax,
     Narrow,
     WantsImages,
@@ -22,12 +28,14 @@ from agents.made import (
     loss_and_gradient,
     make_agent,
     make_trajectory,
+    random_obs,
 )
 from shoal.errors import ConfigError
 from shoal.networks.conv import NatureCnn
+from shoal.networks.entries import Entries
 from shoal.networks.mlp import Mlp
 from shoal.networks.resolve import resolve
-from shoal.types import ArraySpec, Discrete, EnvSpec
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
 FRAMES = EnvSpec("made:frames", ArraySpec((2, 36, 36), "uint8"), Discrete(3))
 
@@ -36,35 +44,111 @@ def spec_id(spec):
     return spec.id
 
 
+CASES = [(spec, Mlp, InJax) for spec in (*SPECS, CHOICES)] + [(spec, Entries, EntriesInJax) for spec in TREES]
+NORMALISED = {"normalise_obs": True}
+
+
+def case_id(value):
+    return getattr(value, "id", None) or getattr(value, "__name__", None) or str(len(value))
+
+
 def observations(spec, rows=6):
-    return np.random.default_rng(3).normal(size=(rows, *spec.obs.shape)).astype(spec.obs.dtype)
+    return random_obs(spec, np.random.default_rng(3), rows)
 
 
-def moved(params):
-    """Params as they are after some learning: heads away from 0."""
-    return params + np.random.default_rng(4).normal(scale=0.3, size=params.shape).astype(np.float32)
+def moved(params, fields=()):
+    """Params as they are after some learning: heads away from 0, and statistics that are some of observations."""
+    change = np.random.default_rng(4).normal(scale=0.3, size=params.shape).astype(np.float32)
+    # a variance of 1 that moves so far stays positive; the count, the first of the statistics, may be any number
+    return params + (np.maximum(change, -0.9) if fields else change)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_id)
-def test_numpy_and_jax_act_alike(spec):
-    in_numpy, in_jax = make_agent("a2c", spec, Mlp), make_agent("a2c", spec, InJax)
-    params = moved(in_numpy.init(0))
+@pytest.mark.parametrize("fields", [{}, NORMALISED], ids=len)
+@pytest.mark.parametrize(("spec", "network", "twin"), CASES, ids=case_id)
+def test_numpy_and_jax_act_alike(spec, network, twin, fields):
+    in_numpy, in_jax = (make_agent("a2c", spec, made, **fields) for made in (network, twin))
+    assert in_numpy.plan is not None
+    assert in_jax.plan is None
+    params = moved(in_numpy.init(0), fields)
     np.testing.assert_array_equal(in_numpy.init(0), in_jax.init(0))
     obs, noise = observations(spec), draw_noise(in_numpy, np.random.default_rng(5), 6)
     action, head, log_prob = act_once(in_numpy, params, obs, noise)
     other_action, other_head, other_log_prob = act_once(in_jax, params, obs, noise)
     np.testing.assert_allclose(head, other_head, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(log_prob, other_log_prob, rtol=1e-5, atol=1e-5)
-    if isinstance(spec.action, Discrete):
-        np.testing.assert_array_equal(action, other_action)
-    else:
+    assert action.shape == (6, *spec.action.shape)
+    if isinstance(spec.action, Box):
         np.testing.assert_allclose(action, other_action, rtol=1e-5, atol=1e-5)
-        assert action.shape == (6, *spec.action.shape)
         assert action.dtype == np.float32
+    else:
+        np.testing.assert_array_equal(action, other_action)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_id)
-@pytest.mark.parametrize("network", [Mlp, Narrow])
+@pytest.mark.parametrize("fields", [{}, NORMALISED], ids=len)
+@pytest.mark.parametrize(("spec", "network", "_"), CASES, ids=case_id)
+def test_the_traced_policy_acts_as_actors_do(spec, network, _, fields):
+    agent = make_agent("a2c", spec, network, **fields)
+    params, obs = moved(agent.init(0), fields), observations(spec)
+    noise = draw_noise(agent, np.random.default_rng(5), 6)
+    action, head, log_prob = act_once(agent, params, obs, noise)
+
+    @jax.jit
+    def traced(params, obs, noise):
+        policy, memory = agent.policy(params, obs, ())
+        drawn = policy.sample(noise)
+        return drawn, policy.log_prob(drawn), policy.mode(), memory
+
+    drawn, drawn_log_prob, mode, memory = traced(params, obs, noise)
+    np.testing.assert_allclose(np.reshape(drawn, action.shape), action, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(drawn_log_prob, log_prob, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.reshape(mode, action.shape), agent.mode(head), rtol=1e-5, atol=1e-5)
+    assert memory == ()
+
+
+@pytest.mark.parametrize("spec", [MASKED, MASKED_CHOICES], ids=spec_id)
+def test_illegal_actions_are_never_drawn_and_have_no_probability(spec):
+    agent = make_agent("a2c", spec)
+    obs = random_obs(spec, np.random.default_rng(0), 4000)
+    params = moved(agent.init(0))
+    action, head, log_prob = act_once(agent, params, obs, draw_noise(agent, np.random.default_rng(1), 4000))
+    sizes = spec.action.sizes if isinstance(spec.action, MultiDiscrete) else (spec.action.n,)
+    chosen = [action] if action.ndim == 1 else list(action.T)
+    ends = np.cumsum(sizes)
+    for choice, end, size in zip(chosen, ends, sizes, strict=True):
+        mask, logits = obs["action_mask"][:, end - size : end], head[:, end - size : end]
+        nothing = ~mask.any(-1)
+        assert nothing.any()
+        allowed = mask | nothing[:, None]  # a row that allows nothing forbids nothing
+        assert allowed[np.arange(4000), choice].all()
+        assert set(choice[nothing].tolist()) == set(range(size))
+        np.testing.assert_array_equal(np.isinf(logits), ~allowed)
+    assert np.isfinite(log_prob).all()
+
+
+def test_masks_are_no_input_of_the_network():
+    agent = make_agent("a2c", MASKED)
+    obs = observations(MASKED)
+    free, bound = (dict(obs, action_mask=np.tile(mask, (6, 1))) for mask in ([True] * 4, [True, False, False, True]))
+    params, noise = moved(agent.init(0)), np.zeros((6, 4), np.float32)
+    heads = [act_once(agent, params, one, noise)[1] for one in (free, bound)]
+    np.testing.assert_array_equal(heads[0][:, [0, 3]], heads[1][:, [0, 3]])
+    assert np.isinf(heads[1][:, [1, 2]]).all()
+
+
+def test_whole_numbers_and_bytes_are_seen_as_single_precision():
+    spec = EnvSpec("made:bytes", ArraySpec((3,), "uint8"), Discrete(4))
+    obs = np.random.default_rng(0).integers(0, 256, (6, 3)).astype(np.uint8)
+    in_numpy, in_jax = make_agent("a2c", spec, Mlp), make_agent("a2c", spec, InJax)
+    params, noise = moved(in_numpy.init(0)), np.zeros((6, 4), np.float32)
+    head, other = (act_once(agent, params, obs, noise)[1] for agent in (in_numpy, in_jax))
+    assert head.dtype == np.float32
+    np.testing.assert_allclose(head, other, rtol=1e-4, atol=1e-4)
+
+
+LEARNT = [*((spec, network) for spec in SPECS for network in (Mlp, Narrow)), *((s, n) for s, n, _ in CASES[4:])]
+
+
+@pytest.mark.parametrize(("spec", "network"), LEARNT, ids=case_id)
 def test_log_prob_equals_the_learner_s(spec, network):
     agent = make_agent("impala", spec, network)
     params = moved(agent.init(0))
@@ -75,7 +159,7 @@ def test_log_prob_equals_the_learner_s(spec, network):
     assert metrics["loss/behaviour_kl"] > 1e-4
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_id)
+@pytest.mark.parametrize("spec", [*SPECS, CHOICES, TREE, MASKED_CHOICES], ids=spec_id)
 def test_the_mode_is_the_action_without_noise(spec):
     agent = make_agent("ppo", spec)
     params = moved(agent.init(0))

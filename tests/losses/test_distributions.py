@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from shoal import seeds
 from shoal.agents import host_math
-from shoal.losses import Categorical, DiagGaussian
+from shoal.losses import Categorical, DiagGaussian, MultiCategorical, only_legal
+from shoal.losses.distributions import split_choices
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 examples = settings(max_examples=20, deadline=None)
@@ -87,6 +88,86 @@ class TestCategorical:
             Categorical(normal(0, 4, 3)).sample(normal(0, 4, 1))
 
 
+class TestMultiCategorical:
+    SIZES = (3, 2)
+
+    def joint(self, logits):
+        """The same policy as one Categorical over all six joint actions."""
+        first, second = (jax.nn.log_softmax(part) for part in split_choices(logits, self.SIZES))
+        return Categorical((first[..., :, None] + second[..., None, :]).reshape(*logits.shape[:-1], 6))
+
+    def made(self, logits):
+        return MultiCategorical(tuple(Categorical(part) for part in split_choices(logits, self.SIZES)))
+
+    def test_everything_is_that_of_the_joint_actions(self):
+        logits, others = 2 * normal(0, 2, 4, 5)
+        action = np.stack([np.array([0, 1, 2, 1]), np.array([1, 0, 1, 1])], -1)
+        close(self.made(logits).log_prob(action), self.joint(logits).log_prob(action @ np.array([2, 1])))
+        close(self.made(logits).entropy(), self.joint(logits).entropy())
+        close(self.made(logits).kl(self.made(others)), self.joint(logits).kl(self.joint(others)))
+        close(self.made(logits).kl(self.made(logits)), 0)
+        np.testing.assert_array_equal(self.made(logits).mode() @ np.array([2, 1]), self.joint(logits).mode())
+
+    def test_probabilities_sum_to_one(self):
+        logits = normal(0, 4, 5)
+        actions = [np.tile([a, b], (4, 1)) for a in range(3) for b in range(2)]
+        close(sum(np.exp(self.made(logits).log_prob(action)) for action in actions), 1)
+
+    def test_mode_is_the_sample_without_noise(self):
+        logits = normal(0, 4, 5)
+        np.testing.assert_array_equal(self.made(logits).mode(), self.made(logits).sample(logits * 0))
+
+    def test_sample_frequencies(self):
+        logits = np.float32([1.0, 0.0, -1.0, 0.5, 0.0])
+        noise = seeds.gumbels(0, "test", np.arange(100), 0, 100, 5)
+        action = np.asarray(self.made(np.broadcast_to(logits, noise.shape)).sample(noise))
+        assert action.shape == (100, 100, 2)
+        frequency = np.bincount((action @ np.array([2, 1])).ravel(), minlength=6) / 10_000
+        close(frequency, scipy.special.softmax(self.joint(logits).logits), rtol=0, atol=0.02)
+
+
+class TestMasks:
+    MASK = np.array([[True, False, True], [False, False, False], [False, True, False], [True, True, True]])
+    ALLOWED = np.array([[True, False, True], [True, True, True], [False, True, False], [True, True, True]])
+
+    def test_a_mask_that_allows_nothing_forbids_nothing(self):
+        logits = normal(0, 4, 3)
+        for found in (only_legal(logits, self.MASK), host_math.only_legal(logits, self.MASK)):
+            np.testing.assert_array_equal(found, np.where(self.ALLOWED, logits, -np.inf))
+            assert found.dtype == np.float32
+
+    def test_illegal_actions_have_probability_zero_and_are_never_drawn(self):
+        logits = np.tile(normal(0, 4, 3), (500, 1, 1))
+        noise = seeds.gumbels(0, "test", np.arange(4), 0, 500, 3)
+        policy = Categorical(only_legal(logits, self.MASK))
+        probability = np.stack([np.exp(policy.log_prob(np.full((500, 4), a))) for a in range(3)], -1)
+        assert not probability[:, ~self.ALLOWED].any()
+        close(probability.sum(-1), 1)
+        drawn = np.asarray(policy.sample(noise))
+        assert self.ALLOWED[np.arange(4), drawn].all()
+        assert all(set(drawn[:, row]) == set(np.flatnonzero(self.ALLOWED[row])) for row in range(4))
+
+    def test_everything_that_learns_is_finite(self):
+        logits, action = normal(0, 4, 3), np.array([2, 0, 1, 1])
+        policy = Categorical(only_legal(logits + 1, self.MASK))
+
+        def total(x):
+            masked = Categorical(only_legal(x, self.MASK))
+            return (masked.log_prob(action) + masked.entropy() + masked.kl(policy)).sum()
+
+        value, gradient = jax.value_and_grad(total)(logits)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+        assert not gradient[~self.ALLOWED].any()
+        assert np.asarray(gradient)[0, [0, 2]].any()
+
+    def test_what_is_left_is_a_policy_over_fewer_actions(self):
+        logits = normal(0, 4, 3)
+        whole, rest = Categorical(only_legal(logits, self.MASK)), Categorical(logits[:1, [0, 2]])
+        close(whole.log_prob(np.array([2, 0, 1, 1]))[0], rest.log_prob(np.array([1]))[0])
+        close(whole.entropy()[0], rest.entropy()[0])
+
+
 class TestDiagGaussian:
     def test_log_prob_is_the_sum_over_dimensions(self):
         mean, log_std, action = normal(0, 3, 4, 2)
@@ -149,6 +230,21 @@ class TestHostTwins:
         np.testing.assert_array_equal(action, Categorical(logits).sample(noise))
         result = host_math.log_prob_categorical(logits, action)
         close(result, Categorical(logits).log_prob(action), atol=1e-5)
+        assert result.dtype == np.float32
+
+    @examples
+    @given(any_seed, st.sampled_from([(3, 2), (2,), (1, 4, 2)]))
+    def test_choices(self, seed, sizes):
+        logits, noise = normal(seed, 2, 3, 4, sum(sizes))
+        logits = np.where(normal(seed + 1, *logits.shape) < -1, np.float32(-np.inf), logits)
+        for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+            logits[..., end - size] = 0  # something is left of every choice
+        policy = MultiCategorical(tuple(Categorical(part) for part in split_choices(logits, sizes)))
+        action = host_math.sample_choices(logits, noise, sizes)
+        np.testing.assert_array_equal(action, policy.sample(noise))
+        result = host_math.log_prob_choices(logits, action, sizes)
+        close(result, policy.log_prob(action))
+        assert np.isfinite(result).all()
         assert result.dtype == np.float32
 
     @examples
