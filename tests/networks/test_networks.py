@@ -10,14 +10,24 @@ from jax import lax
 
 from shoal.errors import ConfigError
 from shoal.networks.conv import LAYERS, NatureCnn, convolve
+from shoal.networks.encoders import UNITS
+from shoal.networks.entries import Entries
 from shoal.networks.initialise import orthogonal_linear
 from shoal.networks.mlp import Mlp
+from shoal.networks.recurrent import Gru, Lstm
 from shoal.networks.resolve import NAMES, resolve
-from shoal.types import ArraySpec, Box, Discrete, EnvSpec
+from shoal.trees import tree_map, tree_paths
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
 VECTOR = EnvSpec("made:vector", ArraySpec((3,), "float32"), Discrete(4))
 FRAMES = EnvSpec("made:frames", ArraySpec((4, 36, 40), "uint8"), Discrete(5))
 MATRIX = EnvSpec("made:matrix", ArraySpec((3,), "float32"), Box((2, 3), (-1.0,) * 6, (1.0,) * 6))
+
+
+CHOICES = EnvSpec("made:choices", ArraySpec((3,), "float32"), MultiDiscrete((3, 2)))
+TREE = EnvSpec("made:tree", {"b": ArraySpec((2, 2), "float32"), "a": (ArraySpec((3,), "int32"),)}, Discrete(4))
+CAMERA = EnvSpec("made:camera", {"camera": FRAMES.obs, "speed": VECTOR.obs}, Discrete(4))
+MASKED = EnvSpec("made:masked", {"action_mask": ArraySpec((4,), "bool"), "x": VECTOR.obs}, Discrete(4))
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(3, 8), (8, 3), (5, 5)])
@@ -29,15 +39,22 @@ def test_orthogonal_linear(inputs, outputs):
     assert not np.asarray(layer.bias).any()
 
 
-@pytest.mark.parametrize(("spec", "size"), [(VECTOR, 4), (FRAMES, 5), (MATRIX, 6)])
+@pytest.mark.parametrize(("spec", "size"), [(VECTOR, 4), (FRAMES, 5), (MATRIX, 6), (CHOICES, 5)])
 def test_head_size(spec, size):
     assert spec.action.head_size == size
 
 
-@pytest.mark.parametrize(("network", "spec"), [(Mlp, VECTOR), (Mlp, MATRIX), (NatureCnn, FRAMES)])
+def zero_obs(spec):
+    return tree_map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), spec.obs)
+
+
+@pytest.mark.parametrize(
+    ("network", "spec"),
+    [(Mlp, VECTOR), (Mlp, MATRIX), (Mlp, CHOICES), (NatureCnn, FRAMES), (Entries, TREE), (Entries, CAMERA)],
+)
 def test_one_observation_gives_a_head_and_a_value(network, spec):
     model = network(spec, jax.random.key(0))
-    head, value = eqx.filter_eval_shape(model, jnp.zeros(spec.obs.shape, spec.obs.dtype))
+    head, value = eqx.filter_eval_shape(model, zero_obs(spec))
     assert head.shape == (spec.action.head_size,)
     assert value.shape == ()
 
@@ -74,11 +91,44 @@ def test_convolve_equals_the_library(filters, kernel, stride):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("spec", [TREE, CAMERA], ids=lambda spec: spec.id)
+def test_the_head_changes_with_every_entry(spec):
+    model = Entries(spec, jax.random.key(0))
+    heads = jax.jit(lambda obs: model(obs)[0])
+    obs = zero_obs(spec)
+    plain = heads(obs)
+    for path in tree_paths(spec.obs):
+        changed = jax.tree.map(lambda leaf: leaf, obs)
+        entry = changed[path[0]]
+        changed[path[0]] = jax.tree.map(lambda leaf: leaf + 100, entry)
+        assert np.abs(heads(changed) - plain).max() > 1e-5
+
+
+def test_the_features_of_an_entry_depend_on_no_other():
+    encoder = Entries(TREE, jax.random.key(0)).encoder
+    obs = {"b": jnp.ones((2, 2)), "a": (jnp.arange(3),)}
+    one, other = encoder(obs), encoder(obs | {"b": jnp.full((2, 2), 5.0)})
+    assert one.shape == (2 * UNITS,)
+    np.testing.assert_array_equal(one[:UNITS], other[:UNITS])  # "a" comes first: sorted by name
+    assert np.abs(one[UNITS:] - other[UNITS:]).max() > 0.1
+
+
 def test_auto_looks_at_the_observation():
     assert resolve("auto", VECTOR) is Mlp
     assert resolve("auto", FRAMES) is NatureCnn
     assert resolve("mlp", FRAMES) is Mlp
     assert resolve(Mlp, VECTOR) is Mlp
+    assert resolve("auto", EnvSpec("made:grid", ArraySpec((10, 10, 4), "float32"), Discrete(2))) is Mlp
+    assert resolve("auto", TREE) is resolve("mlp", CAMERA) is resolve("nature_cnn", CAMERA) is Entries
+    assert resolve("auto", MASKED) is Entries  # the mask is none of its entries
+    assert resolve("lstm", VECTOR) is resolve("lstm", CAMERA) is Lstm
+    assert resolve("gru", FRAMES) is Gru
+
+
+def test_convolutions_need_frames_somewhere():
+    with pytest.raises(ConfigError, match="'nature_cnn' needs frames .* made:tree shows int32") as refused:
+        resolve("nature_cnn", TREE)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
