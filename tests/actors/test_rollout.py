@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from agents.made import halves, make_agent
+from agents.made import Recaller, halves, make_agent
 from shoal import envs
-from shoal.actors.rollout import Rollout, start
+from shoal.actors.rollout import DiscountedReturns, Rollout, start
 from shoal.engines import make_engine
 from shoal.errors import EnvironmentFault
+from shoal.networks.resolve import resolve
+from shoal.trees import read_at
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec, Steps
 
 SEED = 11
@@ -107,6 +109,82 @@ def test_a_trajectory_once_handed_over_is_not_read_again():
         if not isinstance(array, tuple):
             array[...] = 0
     assert_same(rollout.unroll(params, 1, 4), expected)
+
+
+@pytest.mark.parametrize(
+    ("env", "network"),
+    [
+        ("toy:signpost", "auto"),
+        ("toy:gates", "auto"),
+        ("toy:dials", "mlp"),
+        ("toy:memory", "lstm"),
+        ("toy:gates", "gru"),
+    ],
+)
+def test_trees_choices_masks_and_memory_unroll_the_same_in_halves_and_in_parts(env, network):
+    factory = envs.resolve(env)
+    agent = make_agent("a2c", factory.spec, resolve(network, factory.spec))
+    params = agent.init(0)
+
+    def actor(num_envs, first_index):
+        env = factory.make(num_envs, first_index)
+        return Rollout(env, agent, seed=SEED, first_index=first_index, return_discount=0.9)
+
+    def unrolled(num_envs, first_index, lengths):
+        rollout = actor(num_envs, first_index)
+        return [rollout.unroll(params, 0, length) for length in lengths]
+
+    (whole,) = unrolled(6, 0, [23])
+    (left,), (right,) = unrolled(3, 0, [23]), unrolled(3, 3, [23])
+    for part, half in zip((left, right), halves(whole), strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), part, half)
+    assert (~whole.valid).any()
+    first, second = unrolled(6, 0, [7, 16])
+    for name in ("action", "reward", "valid", "log_prob", "discounted_return"):
+        joined = np.concatenate([getattr(first, name), getattr(second, name)])
+        np.testing.assert_allclose(joined, getattr(whole, name), atol=1e-6)
+    assert_same(read_at(first.obs, -1), read_at(second.obs, 0))
+    assert_same(read_at(second.obs, slice(1, None)), read_at(whole.obs, slice(8, None)))
+    if agent.recurrent:
+        leaves = jax.tree.leaves(second.memory)
+        assert all(leaf.shape == (6, 64) and leaf.any() for leaf in leaves)
+        assert not any(leaf.any() for leaf in jax.tree.leaves(first.memory))
+
+
+def test_memory_starts_anew_with_every_episode():
+    """A network that adds up cues names the right one only if it forgets those of earlier episodes."""
+    factory = envs.resolve("toy:memory", {"length": 3})
+    agent = make_agent("a2c", factory.spec, Recaller)
+    rollout, params = Rollout(factory.make(5), agent, seed=SEED, first_index=0), agent.init(0)
+    for length in (7, 30, 2, 9):
+        trajectory = rollout.unroll(params, 0, length)
+        ended = trajectory.terminated
+        np.testing.assert_array_equal(trajectory.reward[ended], 1)
+    assert ended.any()
+
+
+def test_without_resets_old_cues_are_remembered(monkeypatch):
+    monkeypatch.setattr("shoal.actors.rollout.reset_memory", lambda memory, goes_on, initial: memory)
+    factory = envs.resolve("toy:memory", {"length": 3})
+    agent = make_agent("a2c", factory.spec, Recaller)
+    trajectory = Rollout(factory.make(5), agent, seed=SEED, first_index=0).unroll(agent.init(0), 0, 60)
+    assert (trajectory.reward[trajectory.terminated] < 0).any()
+
+
+def test_discounted_returns_by_hand():
+    counter = DiscountedReturns(2, 0.5)
+    reward = np.array([[1, 0], [2, 4], [0, 0], [3, 8]], np.float32)
+    ended = np.array([[False, False], [True, False], [False, False], [False, False]])
+    np.testing.assert_array_equal(counter.count(reward, ended), [[1, 0], [2.5, 4], [0, 2], [3, 9]])
+    np.testing.assert_array_equal(counter.count(reward[:1], ended[:1]), [[2.5, 4.5]])
+
+
+def test_returns_are_kept_only_where_they_are_asked_for():
+    parts = SimpleNamespace(make_env=catch().make, agent=make_agent("a2c", catch().spec), seed=SEED)
+    params = parts.agent.init(0)
+    for asked, kind in ((True, np.ndarray), (False, tuple)):
+        config = SimpleNamespace(envs_per_actor=2, normalise_reward=asked, discount=0.9)
+        assert isinstance(start(0, config, parts).unroll(params, 0, 4).discounted_return, kind)
 
 
 class Scripted:

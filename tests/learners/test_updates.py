@@ -11,23 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.made import BOX, DISCRETE, compiled_loss, halves, make_agent, make_trajectory
+from agents.made import BOX, DISCRETE, MASKED_CHOICES, TREE, compiled_loss, halves, make_agent, make_trajectory
 from shoal.architectures import registry
 from shoal.architectures.base import make_learner_parts
 from shoal.errors import NonFiniteError
 from shoal.learners.base import env_steps_in, join
 from shoal.learners.minibatch import make_minibatch, shuffled_rows
+from shoal.networks.recurrent import Gru
 from shoal.seeds import derive
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 SMALL = {"envs_per_actor": 4, "unroll_length": 7, "env_steps": 1000}
 
 
-def make(architecture, spec=DISCRETE, **fields):
+def make(architecture, spec=DISCRETE, network=None, **fields):
     """(config, agent, learner, a trajectory of its first params)."""
     module = registry.load(architecture)
     config = module.Config(**SMALL | fields)
-    agent = make_agent(architecture, spec, **SMALL | fields)
+    agent = make_agent(architecture, spec, network, **SMALL | fields)
     learner = module.make_learner(config, agent)
     return config, agent, learner, make_trajectory(agent, spec, agent.init(0))
 
@@ -95,6 +96,27 @@ def test_one_compiled_call_and_one_call_per_minibatch_give_the_same_params():
     assert other[2:] == state[2:]
 
 
+def test_where_memory_is_carried_minibatches_are_environments_with_all_their_rows():
+    fields = {"epochs": 2, "minibatches": 2, "anneal_learning_rate": False}
+    config, agent, learner, trajectory = make("ppo", network=Gru, **fields)
+    state, metrics = learner.update(learner.init(0), [trajectory])
+    chain, params = chain_of(config), jnp.asarray(agent.init(0))
+    moments, samples = chain.init(params), jax.jit(agent.prepare)(params, trajectory)
+    gradient = jax.jit(jax.grad(lambda p, batch: agent.loss(p, batch)[0]))
+    for envs in shuffled_rows(derive(config.seed, "shuffle", 0), 4, 2, 2):
+        of_envs = jax.tree.map(lambda x, envs=envs: x[envs], samples)
+        assert of_envs.log_prob.shape == (2, 7)
+        assert of_envs.obs.shape == (2, 8, 3)
+        direction, moments = chain.update(gradient(params, of_envs), moments, params)
+        params = params - config.learning_rate * direction
+    np.testing.assert_allclose(state.params, params, **CLOSE)
+    assert metrics["sample_reuse"] == 2
+    looped = make_minibatch(
+        dataclasses.replace(agent, sees_frames=True), *make_learner_parts(config), epochs=2, minibatches=2, seed=0
+    )
+    np.testing.assert_allclose(looped.update(looped.init(0), [trajectory])[0].params, params, **CLOSE)
+
+
 @given(st.integers(0, 2**31 - 1), st.integers(1, 60), st.integers(1, 4), st.integers(1, 8))
 def test_shuffled_rows(seed, rows, epochs, minibatches):
     minibatches = min(minibatches, rows)
@@ -122,9 +144,10 @@ def test_epochs_and_seeds_shuffle_differently():
 
 
 @pytest.mark.parametrize("architecture", ["a2c", "ppo"])
-def test_join_of_halves_is_the_whole(architecture):
-    _, _, learner, trajectory = make(architecture)
-    memory = {"cell": np.arange(8.0).reshape(4, 2)}
+@pytest.mark.parametrize("spec", [DISCRETE, TREE, MASKED_CHOICES], ids=lambda spec: spec.id)
+def test_join_of_halves_is_the_whole(architecture, spec):
+    _, _, learner, trajectory = make(architecture, spec)
+    memory = {"cell": np.arange(8.0).reshape(4, 2), "more": (np.arange(4.0),)}
     trajectory = trajectory._replace(version=np.arange(4), memory=memory)
     jax.tree.map(np.testing.assert_array_equal, join(halves(trajectory)), trajectory)
     assert join([trajectory]) is trajectory
