@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from agents.made import make_agent
-from shoal import seeds
+from agents.made import Recaller, make_agent
+from shoal import envs, seeds
 from shoal.envs.base import EnvFactory
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.learners.base import LearnerState
@@ -34,6 +34,25 @@ def test_short_episodes_are_not_favoured(result, episodes):
     assert (found["return_min"], found["return_max"]) == (expected[0], expected[-1])
     assert found["length_mean"] == pytest.approx(np.mean(expected) / 10)
     assert found["episodes"] == episodes
+
+
+def test_memory_starts_anew_with_every_episode(tmp_path, monkeypatch):
+    factory = envs.resolve("toy:memory", {"length": 2})
+    agent = make_agent("a2c", factory.spec, Recaller)
+    remembering = Result(tmp_path, [], None, LearnerState(agent.init(0), (), 0, 0, 0), agent, factory)
+    assert set(evaluate_policy(remembering, 30)["returns"]) == {1.0}
+    monkeypatch.setattr(evaluation, "reset_memory", lambda memory, goes_on, initial: memory)
+    assert set(evaluate_policy(remembering, 30)["returns"]) == {1.0, -1.0}
+
+
+@pytest.mark.parametrize("env", ["toy:signpost", "toy:gates", "toy:dials"])
+def test_every_form_of_observation_and_action_is_played(env, tmp_path):
+    factory = envs.resolve(env)
+    agent = make_agent("ppo", factory.spec)
+    result = Result(tmp_path, [], None, LearnerState(agent.init(0), (), 0, 0, 0), agent, factory)
+    found = [evaluate_policy(result, 12, deterministic)["returns"] for deterministic in (True, False)]
+    assert all(len(returns) == 12 for returns in found)
+    assert found[0] != found[1]
 
 
 def test_seeds_are_its_own(result):

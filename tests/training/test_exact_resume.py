@@ -54,6 +54,13 @@ def test_from_any_segment(whole, tmp_path):
     assert untimed_rows(copy) == untimed_rows(whole.run_dir)
 
 
+def test_memory_and_running_statistics_go_on_exactly(tmp_path):
+    settings = {"network": "gru", "normalise_obs": True, "normalise_reward": True, "order": "fixed", "num_actors": 2}
+    whole = train(tmp_path / "run", "ppo", "toy:memory", **settings)
+    resumed = shoal.resume(interrupted(whole, tmp_path / "copy"), quiet=True)
+    jax.tree.map(np.testing.assert_array_equal, resumed.state, whole.state)
+
+
 def test_without_the_optimiser_s_moments_it_is_another_run(whole, tmp_path):
     copy = interrupted(whole, tmp_path / "copy")
     (*_, newest) = checkpoints(copy)

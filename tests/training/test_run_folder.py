@@ -121,6 +121,35 @@ def test_a_policy_of_a_batch_is_that_of_its_rows(result):
         result.policy(np.zeros((2, 49), np.float32))
 
 
+def test_an_exported_policy_acts_like_the_result_s(result, tmp_path):
+    obs = np.random.default_rng(2).random((40, 50)).astype(np.float32)
+    exported = shoal.load_policy(result.export(tmp_path / "policy"))
+    np.testing.assert_array_equal(exported(obs), result.policy(obs))
+    assert exported.spec == result.factory.spec
+
+
+def test_policies_that_act_in_jax_only_are_not_exported(tmp_path):
+    own = train(tmp_path / "run", env_steps=20, network="agents.made:Narrow")
+    with pytest.raises(ConfigError, match="acts in JAX only") as refused:
+        own.export(tmp_path / "policy")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "policy").exists()
+
+
+def test_runs_with_memory_and_statistics_leave_policies_with_both(tmp_path):
+    result = train(tmp_path / "run", "impala", "toy:memory", network="lstm", normalise_obs=True, normalise_reward=True)
+    loaded, exported = shoal.load(result.run_dir), shoal.load_policy(result.export(tmp_path / "policy"))
+    obs, memories = np.random.default_rng(3).normal(size=(5, 3, 3)).astype(np.float32), [None] * 3
+    for row in obs:
+        answers = [
+            policy.act(row, m) for policy, m in zip((result.policy, loaded.policy, exported), memories, strict=True)
+        ]
+        np.testing.assert_array_equal(answers[0][0], answers[1][0])
+        np.testing.assert_array_equal(answers[0][0], answers[2][0])
+        memories = [memory for _, memory in answers]
+    assert shoal.evaluate(result.run_dir, episodes=3)["length_mean"] == 11
+
+
 def test_evaluate_uses_the_checkpoint(result):
     found = shoal.evaluate(result.run_dir, episodes=12, seed=1)
     assert found["episodes"] == 12

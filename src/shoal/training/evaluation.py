@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from shoal import seeds
+from shoal.agents.host_policy import reset_memory
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.training.result import Result
+from shoal.trees import tree_map
 
 PARALLEL_ENVS = 10
 LONGEST_EPISODE = 100_000
@@ -43,10 +45,11 @@ def evaluate_policy(result: Result, episodes: int = 100, deterministic: bool = T
 
 def _play(result: Result, env: Any, share: list[int], deterministic: bool, seed: int) -> tuple[list, list]:
     agent = result.agent
-    bound, memory = agent.bind(np.array(result.state.params)), agent.memory(env.num_envs)
+    bound = agent.bind(np.array(result.state.params))
+    memory = initial_memory = agent.memory(env.num_envs)
     draw = seeds.gumbels if agent.noise == "gumbel" else seeds.normals
     env.reset(seed)
-    obs = np.array(env.recv().obs)
+    obs = tree_map(np.array, env.recv().obs)
     total, length = np.zeros(env.num_envs), np.zeros(env.num_envs, int)
     left, indices, step = np.array(share), np.arange(env.num_envs), 0
     returns: list[float] = []
@@ -56,7 +59,8 @@ def _play(result: Result, env: Any, share: list[int], deterministic: bool, seed:
         action, head, memory = agent.act(bound, obs, memory, noise)
         env.send(env.spec.action.to_env(agent.mode(head) if deterministic else action))
         steps = env.recv()
-        obs, step = np.array(steps.obs), step + 1
+        obs, step = tree_map(np.array, steps.obs), step + 1
+        memory = reset_memory(memory, steps.valid, initial_memory)
         total += steps.reward
         length += steps.valid
         if length.max() > LONGEST_EPISODE:

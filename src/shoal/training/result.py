@@ -2,13 +2,17 @@
 """What `train`, `resume` and `load` give back."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shoal.agents.base import Agent
+from shoal.agents.export import export_policy
+from shoal.agents.policy import Policy
 from shoal.envs import EnvFactory
+from shoal.errors import ConfigError
 from shoal.learners.base import LearnerState
 
 
@@ -27,27 +31,19 @@ class Result:
     """why training ended before env_steps; None where it did not"""
     exit_code: int = 0
 
-    def policy(self, obs: Any, deterministic: bool = True, seed: int = 0) -> np.ndarray:
-        """Actions for observations [B, ...], or one action for one observation [...].
+    @cached_property
+    def policy(self) -> Policy:
+        """Actions for observations: `policy(obs)`, or `policy.act(obs, memory)` where memory is carried."""
+        return Policy(self.factory.spec, self.agent, np.array(self.state.params))
 
-        Box actions are on the environment's own scale. With `deterministic` the likeliest action, else a draw that
-        `seed` decides.
+    def export(self, folder: Path | str) -> Path:
+        """Write the policy as NumPy and JSON for `shoal.load_policy`, which needs no JAX; gives the folder.
 
-        Check: a batch gives what its rows give one by one.
+        Raises: ConfigError where the network acts in JAX only, CheckpointError where the folder cannot be written.
         """
-        spec = self.factory.spec
-        obs = np.asarray(obs, spec.obs.dtype)
-        single = obs.shape == spec.obs.shape
-        batch = obs[None] if single else obs
-        if batch.shape[1:] != spec.obs.shape:
-            raise ValueError(f"obs has shape {obs.shape}; {spec.id} gives {spec.obs.shape}, alone or in a batch")
-        generator = np.random.default_rng(seed)
-        size = (len(batch), self.agent.noise_size)
-        noise = generator.gumbel(size=size) if self.agent.noise == "gumbel" else generator.normal(size=size)
-        action, head, _ = self.agent.act(
-            self.agent.bind(np.array(self.state.params)), batch, self.agent.memory(len(batch)), noise.astype(np.float32)
-        )
-        if deterministic:
-            action = self.agent.mode(head)
-        action = spec.action.to_env(action)
-        return action[0] if single else action
+        if self.agent.plan is None:
+            raise ConfigError(
+                "this policy's network acts in JAX only, so it cannot be exported as NumPy; networks without frames "
+                "can: mlp, lstm, gru"
+            )
+        return export_policy(folder, self.factory.spec, self.agent.plan, self.policy.params)
