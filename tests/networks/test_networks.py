@@ -11,7 +11,8 @@ from jax import lax
 from shoal.errors import ConfigError
 from shoal.networks.conv import LAYERS, NatureCnn, convolve
 from shoal.networks.encoders import UNITS
-from shoal.networks.entries import Entries
+from shoal.networks.entries import Entries, EntriesImpala
+from shoal.networks.impala import ImpalaCnn, ImpalaTrunk, max_pool
 from shoal.networks.initialise import orthogonal_linear
 from shoal.networks.mlp import Mlp
 from shoal.networks.recurrent import Gru, Lstm
@@ -50,7 +51,16 @@ def zero_obs(spec):
 
 @pytest.mark.parametrize(
     ("network", "spec"),
-    [(Mlp, VECTOR), (Mlp, MATRIX), (Mlp, CHOICES), (NatureCnn, FRAMES), (Entries, TREE), (Entries, CAMERA)],
+    [
+        (Mlp, VECTOR),
+        (Mlp, MATRIX),
+        (Mlp, CHOICES),
+        (NatureCnn, FRAMES),
+        (ImpalaCnn, FRAMES),
+        (Entries, TREE),
+        (Entries, CAMERA),
+        (EntriesImpala, CAMERA),
+    ],
 )
 def test_one_observation_gives_a_head_and_a_value(network, spec):
     model = network(spec, jax.random.key(0))
@@ -123,6 +133,44 @@ def test_auto_looks_at_the_observation():
     assert resolve("auto", MASKED) is Entries  # the mask is none of its entries
     assert resolve("lstm", VECTOR) is resolve("lstm", CAMERA) is Lstm
     assert resolve("gru", FRAMES) is Gru
+    assert resolve("impala_cnn", FRAMES) is ImpalaCnn
+    assert resolve("impala_cnn", CAMERA) is EntriesImpala
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 3), (7, 9, 2)])
+def test_max_pool_equals_the_library_in_value_and_gradient(shape):
+    image = jax.random.normal(jax.random.key(3), shape)
+
+    def library(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (3, 3, 1), (2, 2, 1), "SAME")
+
+    np.testing.assert_array_equal(max_pool(image), library(image))
+    weight = jax.random.normal(jax.random.key(4), library(image).shape)
+    gradients = [jax.grad(lambda x, pool=pool: (pool(x) * weight).sum())(image) for pool in (max_pool, library)]
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_a_residual_block_that_adds_nothing_passes_its_input_on():
+    trunk = ImpalaTrunk((2, 36, 40), jax.random.key(0))
+    stages = tuple((first, *jax.tree.map(jnp.zeros_like, tuple(blocks))) for first, *blocks in trunk.stages)
+    silent = eqx.tree_at(lambda t: t.stages, trunk, stages)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 36, 40)).astype(np.uint8)
+    x = jnp.moveaxis(jnp.asarray(frames), 0, -1) / 255
+    for (weight, bias), *_ in trunk.stages:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        x = lax.conv_general_dilated(x[None], weight, (1, 1), "SAME", dimension_numbers=numbers)[0] + bias
+        x = lax.reduce_window(x, -jnp.inf, lax.max, (3, 3, 1), (2, 2, 1), "SAME")
+    expected = jax.nn.relu(trunk.hidden(jax.nn.relu(x).ravel()))
+    np.testing.assert_allclose(silent(frames), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(trunk(frames) - expected).max() > 1e-2
+
+
+def test_the_residual_network_has_fifteen_convolutions_and_the_paper_s_sizes():
+    trunk = eqx.filter_eval_shape(ImpalaTrunk, (4, 84, 84), jax.random.key(0))
+    filters = [weight.shape for stage in trunk.stages for weight, _ in stage]
+    assert len(filters) == 15
+    assert [shape[-1] for shape in filters] == [16] * 5 + [32] * 10
+    assert trunk.hidden.weight.shape == (256, 11 * 11 * 32)
 
 
 def test_convolutions_need_frames_somewhere():

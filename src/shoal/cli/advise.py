@@ -24,7 +24,7 @@ class Advise:
     arch: str | None = None
     """architecture whose stages are shown; default: the one that is recommended"""
     network: str = "auto"
-    """mlp, nature_cnn, your own package.module:Class, or auto: by the shape of an observation"""
+    """mlp, nature_cnn, impala_cnn, lstm, gru, your own package.module:Class, or auto: by the form of an observation"""
     env_kwargs: str = "{}"
     """settings of the environment, as a JSON object"""
     json: Path | None = None

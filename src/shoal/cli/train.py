@@ -40,7 +40,7 @@ class Options:
     env_kwargs: str = "{}"
     """settings of the environment, as a JSON object"""
     network: str = "auto"
-    """mlp, nature_cnn, your own package.module:Class, or auto: by the shape of an observation"""
+    """mlp, nature_cnn, impala_cnn, lstm, gru, your own package.module:Class, or auto: by the form of an observation"""
     stop_return: float | None = None
     """stop once the mean return of the last 100 episodes is at least this"""
     stop_minutes: float | None = None

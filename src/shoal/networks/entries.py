@@ -8,6 +8,7 @@ import jax
 
 from shoal.networks.conv import NatureTrunk
 from shoal.networks.encoders import UNITS, Encoder, FrameTrunk
+from shoal.networks.impala import ImpalaTrunk
 from shoal.networks.initialise import orthogonal_layers
 from shoal.networks.mlp import run_tower
 from shoal.types import EnvSpec
@@ -34,3 +35,10 @@ class Entries(eqx.Module):
         """Head [K] and value [] of one observation, a tree of [...]."""
         x = self.encoder(obs)
         return run_tower(self.policy, x), run_tower(self.value, x)[0]
+
+
+class EntriesImpala(Entries):
+    """The same with the residual trunk for entries of frames."""
+
+    def __init__(self, spec: EnvSpec, key: jax.Array):
+        super().__init__(spec, key, ImpalaTrunk)

@@ -12,7 +12,7 @@ from shoal.errors import ConfigError
 from shoal.trees import tree_leaves
 from shoal.types import ArraySpec, EnvSpec
 
-NAMES = ("auto", "mlp", "nature_cnn", "lstm", "gru")
+NAMES = ("auto", "mlp", "nature_cnn", "impala_cnn", "lstm", "gru")
 
 NetworkClass = Callable[..., Any]
 """called as (spec, key), returns an Equinox module"""
@@ -48,16 +48,17 @@ def _over_one_array(network: str, spec: EnvSpec) -> NetworkClass:
         return Mlp
     _require_frames(network, spec, [spec.obs])
     from shoal.networks.conv import NatureCnn
+    from shoal.networks.impala import ImpalaCnn
 
-    return NatureCnn
+    return ImpalaCnn if network == "impala_cnn" else NatureCnn
 
 
 def _over_entries(network: str, spec: EnvSpec) -> NetworkClass:
-    from shoal.networks.entries import Entries
+    from shoal.networks.entries import Entries, EntriesImpala
 
-    if network == "nature_cnn":
+    if network in ("nature_cnn", "impala_cnn"):
         _require_frames(network, spec, tree_leaves(spec.obs))
-    return Entries
+    return EntriesImpala if network == "impala_cnn" else Entries
 
 
 def _recurrent(network: str) -> NetworkClass:
@@ -71,9 +72,10 @@ def _require_frames(network: str, spec: EnvSpec, leaves: list[ArraySpec]) -> Non
 
     if not any(holds_frames(leaf) for leaf in leaves):
         name = "nature_cnn" if network == "auto" else network
+        shown = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves)
         raise ConfigError(
             f"network {name!r} needs frames [stack, height, width] of {LEAST_SIDE}x{LEAST_SIDE} bytes or more, "
-            f"{spec.id} shows {', '.join(f'{leaf.dtype} {list(leaf.shape)}' for leaf in leaves)}; use mlp"
+            f"{spec.id} shows {shown}; use mlp"
         )
 
 

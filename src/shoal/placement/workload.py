@@ -14,7 +14,7 @@ from shoal.envs import EnvFactory
 from shoal.envs.masks import mask_size
 from shoal.networks.resolve import NetworkClass, resolve
 from shoal.trees import tree_map
-from shoal.types import Array, ArraySpec, Box, Discrete, EnvSpec, PyTree, Trajectory
+from shoal.types import ArraySpec, Box, Discrete, EnvSpec, PyTree, Trajectory
 
 SEED = 0
 ENDLESS = 10**12
@@ -72,9 +72,15 @@ class OnDevice(eqx.Module):
 
     inner: Any
 
-    def __call__(self, obs: Array) -> Any:
+    def __call__(self, obs: PyTree) -> Any:
         """What the network inside returns."""
         return self.inner(obs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the network inside has: networks that carry memory are asked in several parts."""
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
 
 def device_agent(workload: Workload) -> Any:
@@ -126,4 +132,5 @@ def made_up_trajectory(workload: Workload, length: int, num_envs: int) -> Trajec
         version=np.zeros(num_envs, np.int64),
         episode_return=np.full(shape, np.nan, np.float32),
         episode_length=np.zeros(shape, np.int32),
+        discounted_return=np.zeros(shape, np.float32) if workload.config.normalise_reward else (),
     )

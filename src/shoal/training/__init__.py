@@ -50,7 +50,7 @@ def train(
       config: the architecture's Config; without it the preset for this kind of environment.
       engine: inline, threads or simulated; without it the one that suits the architecture.
       order: free, or fixed for runs that repeat bit for bit.
-      network: auto, mlp, nature_cnn, `module:Class` or a class.
+      network: auto, mlp, nature_cnn, impala_cnn, lstm, gru, `module:Class` or a class.
       stop_return: stop when the mean raw return of the last 100 episodes reaches this.
       stop_minutes: stop after this much training.
       quiet: show nothing.
