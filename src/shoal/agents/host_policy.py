@@ -6,6 +6,7 @@ processes that never import JAX, and in exported policies.
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
     Check: heads, log-probabilities and memory equal those of the JAX policy at 1e-5.
     """
     actions: HostActions = host_actions(spec.action)
-    paths = [entry.path for entry in plan.entries]
+    features = _plain_numbers if _is_plain(plan) else partial(_features, [entry.path for entry in plan.entries])
     masked, cell = spec.masked, plan.cell
     units = cell.recurrent.inputs if cell else 0
     step = _CELLS[cell.kind] if cell else None
@@ -119,7 +120,7 @@ def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
         return (zeros, zeros.copy()) if cell.kind == "lstm" else zeros
 
     def act(bound: Bound, obs: PyTree, memory: PyTree, noise: Array) -> tuple[Array, Array, PyTree]:
-        x = _features(bound, paths, obs)
+        x = features(bound, obs)
         if step is not None:
             x, memory = step(bound.cell, x, memory)
         head = run_layers(bound.tower, x)
@@ -184,16 +185,25 @@ def reset_memory(memory: PyTree, goes_on: np.ndarray, initial: PyTree) -> PyTree
     return tree_map(one, memory, initial)
 
 
-def _features(bound: Bound, paths: list[tuple[str | int, ...]], obs: PyTree) -> np.ndarray:
+def _is_plain(plan: Plan) -> bool:
+    """Whether observations are one array that goes into the tower as it is: the usual case has a shorter way."""
+    first = plan.entries[0]
+    return len(plan.entries) == 1 and not first.path and first.moments is None and not first.layers
+
+
+def _plain_numbers(_: Bound, obs: np.ndarray) -> np.ndarray:
+    x = obs.reshape(len(obs), -1)
+    return x if x.dtype == np.float32 else x.astype(np.float32)
+
+
+def _features(paths: list[tuple[str | int, ...]], bound: Bound, obs: PyTree) -> np.ndarray:
     """Everything that the observation says, [B, F] float32."""
     parts = []
     for path, (mean, factor, layers) in zip(paths, bound.entries, strict=True):
         x = obs
         for name in path:
             x = x[name]
-        x = x.reshape(len(x), -1)
-        if x.dtype != np.float32:
-            x = x.astype(np.float32)
+        x = _plain_numbers(bound, x)
         if mean is not None:
             x = (x - mean) * factor
             np.minimum(np.maximum(x, -LIMIT, out=x), LIMIT, out=x)
