@@ -69,6 +69,21 @@ def test_presets_follow_the_form_of_the_environment(architecture):
 
 
 @pytest.mark.parametrize("architecture", NAMES)
+@pytest.mark.parametrize(
+    ("env_id", "is_body"),
+    [
+        ("HalfCheetah-v5", True), ("Hopper-v4", True), ("envpool:Ant-v4", True), ("InvertedDoublePendulum-v5", True),
+        ("Pendulum-v1", False), ("MyHopper-v5", False), ("own:Hopper", False),
+    ],
+)  # fmt: skip
+def test_bodies_of_mujoco_have_their_numbers_normalised(architecture, env_id, is_body):
+    spec = EnvSpec(env_id, ArraySpec((17,), "float32"), Box((6,), (-1.0,) * 6, (1.0,) * 6), 1000)
+    config = presets.preset(architecture, spec)
+    assert config.normalise_obs == config.normalise_reward == is_body
+    assert config.discount == (0.99 if is_body else 0.9)
+
+
+@pytest.mark.parametrize("architecture", NAMES)
 def test_configs_are_frozen_and_explain_every_field(architecture):
     config = registry.load(architecture).Config()
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -4,6 +4,7 @@
 Each preset says what it departs from in the architecture's defaults. Imports no JAX and no simulator.
 """
 
+import re
 from typing import Any
 
 from shoal.architectures import registry
@@ -13,14 +14,14 @@ from shoal.types import Box, EnvSpec
 def preset(architecture: str, spec: EnvSpec) -> Any:
     """The architecture's Config for an environment of this form.
 
-    Frames [stack, height, width] get the Atari settings, Box actions the continuous ones, all others the classic ones,
-    with rewards scaled down where episodes are long.
+    Frames [stack, height, width] get the Atari settings, MuJoCo's bodies theirs, other Box actions the continuous ones,
+    all others the classic ones, with rewards scaled down where episodes are long.
     """
     config = registry.load(architecture).Config
     if spec.shows_frames:
         kind = ATARI
     elif isinstance(spec.action, Box):
-        kind = CONTINUOUS
+        kind = MUJOCO if MUJOCO_IDS.search(spec.id) else CONTINUOUS
     elif (spec.max_episode_steps or 0) >= LONG_EPISODE:
         kind = CLASSIC_CONTROL
     else:
@@ -48,6 +49,23 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "impala": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
 }
 """dense rewards of tens a step are scaled to about one; a horizon of ten steps suffices for swing-ups"""
+
+MUJOCO_IDS = re.compile(
+    r"(^|[:/])(Ant|HalfCheetah|Hopper|Humanoid|HumanoidStandup|InvertedDoublePendulum|InvertedPendulum|Pusher|Reacher"
+    r"|Swimmer|Walker2d)-v\d+$"
+)
+"""Gymnasium's, and EnvPool's of the same names"""
+
+_BODIES: dict[str, Any] = {
+    "env_steps": 1_000_000, "normalise_obs": True, "normalise_reward": True, "entropy_cost": 0.0,
+}  # fmt: skip
+MUJOCO: dict[str, dict[str, Any]] = {
+    "a2c": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3},
+    "ppo": {**_BODIES, "unroll_length": 256, "epochs": 10, "minibatches": 32, "learning_rate": 3e-4},
+    "impala": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3, "batch_trajectories": 1},
+}
+"""numbers of every scale, so observations and rewards are normalised; PPO as in Schulman et al. 2017, table 3, with its
+2,048 steps a batch over eight environments"""
 
 ATARI: dict[str, dict[str, Any]] = {
     "a2c": {"env_steps": 10_000_000, "envs_per_actor": 16, "unroll_length": 5, "reward_clip": 1.0,
