@@ -15,6 +15,8 @@ MODULES = (
     "benchmarks.scaling.slow_actor",
     "benchmarks.learning.forced_lag",
     "benchmarks.learning.accept",
+    "benchmarks.learning.memory",
+    "benchmarks.learning.forms",
     "benchmarks.throughput.pong",
     "benchmarks.peers.cartpole_ppo",
 )

@@ -8,6 +8,7 @@ got there is given beside it. A band holds when enough of the seeds pass.
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,26 @@ SHARE = 0.8
 
 
 class Band(NamedTuple):
-    """What an architecture has to reach."""
+    """What an architecture has to reach, or with `at_most`, what it must not get beyond."""
 
     architecture: str
     env: str
     at_least: float
     env_steps: int = 300_000
+    at_most: float = float("inf")
+    network: str = "auto"
+    learning_rate: float | None = None
+    """None: the preset's"""
+
+    @property
+    def name(self) -> str:
+        """What `--only` takes."""
+        return f"{self.architecture}:{self.env}" + (f":{self.network}" if self.network != "auto" else "")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Fields that differ from the preset's."""
+        return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
 
 
 BANDS = (
@@ -40,18 +55,21 @@ def train(band: Band, env_steps: int, seed: int) -> dict[str, Any]:
     """One run with the preset for this environment, on the engine that `shoal train` would choose."""
     with tempfile.TemporaryDirectory() as folder:
         result = shoal.train(
-            band.architecture, band.env, env_steps=env_steps, seed=seed, run_dir=Path(folder) / "run", quiet=True
-        )
+            band.architecture, band.env, env_steps=env_steps, seed=seed, run_dir=Path(folder) / "run", quiet=True,
+            network=band.network, **band.fields,
+        )  # fmt: skip
     full = [row for row in result.metrics if row["episodes"] >= 100]
-    reached = next((row for row in full if row["episode_return_mean"] >= band.at_least), None)
+    aim = band.at_least if band.at_most == float("inf") else band.at_most
+    reached = next((row for row in full if row["episode_return_mean"] >= aim), None)
     last = result.metrics[-1]
     at_end = full[-1]["episode_return_mean"] if full else None
     return {
         "architecture": band.architecture,
         "env": band.env,
+        "network": band.network,
         "seed": seed,
         "return_at_end": at_end,
-        "passed": at_end is not None and at_end >= band.at_least,
+        "passed": at_end is not None and band.at_least <= at_end <= band.at_most,
         "reached_at_env_steps": reached and reached["env_steps"],
         "reached_at_s": reached and reached["wall_s"],
         "best_return": max((row["episode_return_mean"] for row in full), default=None),
@@ -65,13 +83,19 @@ def train(band: Band, env_steps: int, seed: int) -> dict[str, Any]:
     }
 
 
+def band_key(band: Band) -> tuple[str, str, str]:
+    """What tells the runs of one band from those of others."""
+    return band.architecture, band.env, band.network
+
+
 def verdict(band: Band, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Whether the band holds over its seeds."""
-    mine = [run for run in runs if (run["architecture"], run["env"]) == (band.architecture, band.env)]
+    mine = [run for run in runs if (run["architecture"], run["env"], run["network"]) == band_key(band)]
     passed = sum(run["passed"] for run in mine)
     reached = [run["reached_at_env_steps"] for run in mine if run["reached_at_env_steps"]]
     returns = [run["return_at_end"] for run in mine if run["return_at_end"] is not None]
     return {
+        "band": band.name + (f" >= {band.at_least:g}" if band.at_most == float("inf") else f" <= {band.at_most:g}"),
         **band._asdict(),
         "seeds": [run["seed"] for run in mine],
         "passed_at_end": passed,
@@ -89,14 +113,15 @@ def seeds_of(text: str) -> list[int]:
     return list(range(int(first), int(last) + 1)) if dash else [int(word) for word in text.split(",")]
 
 
-def main() -> None:
-    """Train all, judge, keep."""
-    parser = record.arguments(MODULE, __doc__)
+def judge(bands: Sequence[Band], name: str, module: str, doc: str | None) -> None:
+    """Train all seeds of all bands as the command line says, print a table, keep everything as <name>.json, and exit
+    with 1 where a band fails."""
+    parser = record.arguments(module, doc)
     parser.add_argument("--seeds", type=seeds_of, default=None, help="such as 100-104, which is the default")
     parser.add_argument("--only", default=None, help="one band, such as ppo:Pendulum-v1")
     given = parser.parse_args()
     seeds = given.seeds or ([100] if given.quick else seeds_of("100-104"))
-    bands = [band for band in BANDS if given.only in (None, f"{band.architecture}:{band.env}")]
+    bands = [band for band in bands if given.only in (None, band.name)]
     began = record.conditions()
     runs = []
     for band in bands:
@@ -106,19 +131,19 @@ def main() -> None:
             words = (
                 f"return at end {run['return_at_end'] or float('nan'):.1f}, reached at {run['reached_at_env_steps']}"
             )
-            print(f"{band.architecture} {band.env} seed {seed}: {words}, {run['wall_s']:.1f} s", flush=True)
+            print(f"{band.name} seed {seed}: {words}, {run['wall_s']:.1f} s", flush=True)
     verdicts = [verdict(band, runs) for band in bands]
     rows = [
-        [f"{v['architecture']} {v['env']} >= {v['at_least']:g}", f"{v['passed_at_end']} of {len(seeds)}",
+        [v["band"], f"{v['passed_at_end']} of {len(seeds)}",
          f"{v['reached_at_any_time']} of {len(seeds)}", v["reached_at_env_steps_median"], v["seconds_median"],
          "not judged" if given.quick else "holds" if v["holds"] else "FAILS"]
         for v in verdicts
     ]  # fmt: skip
     print("\n" + record.table(rows, ["band", "at the end", "ever", "median steps to it", "seconds", ""]))
-    name = "learning_acceptance" if given.only is None else f"learning_acceptance_{given.only.replace(':', '_')}"
-    record.write(name, MODULE, quick=given.quick, began=began, verdicts=verdicts, runs=runs)
+    name = name if given.only is None else f"{name}_{given.only.replace(':', '_')}"
+    record.write(name, module, quick=given.quick, began=began, verdicts=verdicts, runs=runs)
     sys.exit(0 if given.quick or all(v["holds"] for v in verdicts) else 1)
 
 
 if __name__ == "__main__":
-    main()
+    judge(BANDS, "learning_acceptance", MODULE, __doc__)
