@@ -18,7 +18,7 @@ class Wall:
 WALLS = (
     Wall(
         ("time", "threading", "multiprocessing", "queue", "concurrent", "asyncio"),
-        ("shoal.engines", "shoal.processes", "shoal.envs.pace"),  # an environment whose step takes as long as it is told
+        ("shoal.engines", "shoal.processes", "shoal.envs.pace"),  # a step there takes as long as it is told
         "clocks, threads and queues belong to engines; work is timed by phase()",
     ),
     Wall(("greenlet",), ("shoal.engines",), "only the scheduler switches between workers"),
