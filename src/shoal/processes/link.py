@@ -83,6 +83,10 @@ class Link:
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(max(0.0, seconds) * 1000))
 
+    def shutdown(self) -> None:
+        """End the connection for both sides; whoever waits here is woken with Hangup."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close this end; the other one reads what was sent, then Hangup."""
         self._socket.close()

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start children by way of the fork server, and learn how they ended."""
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from shoal.errors import ConfigError, ShoalError
+from shoal.processes.lifeline import make_lifeline
+from shoal.processes.link import Hangup, Link
+
+STARTUP_SECONDS = 60.0
+
+
+class Child:
+    """A process that was launched: a link to it, and how it ended."""
+
+    def __init__(self, pid: int, handle: int, link: Link, lifeline: socket.socket, launcher: "Launcher"):
+        self.pid, self.link = pid, link
+        self._handle, self._lifeline, self._launcher = handle, lifeline, launcher
+
+    def kill(self) -> None:
+        """End it at once. It is named by a handle, so another process of the same number is never hit."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, or minus the signal that killed it; None when it has not ended within so many seconds, or when
+        nobody saw how."""
+        return self._launcher.exit_code(self.pid, seconds)
+
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it (SIGSTOP), so that it is not to blame for doing nothing."""
+        try:
+            with open(f"/proc/{self.pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0] in ("T", "t")
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Kill it if it still runs, and give everything back."""
+        self.kill()
+        self.link.close()
+        self._lifeline.close()
+        with contextlib.suppress(OSError):
+            os.close(self._handle)
+
+
+class Launcher:
+    """This process's connection to a fork server. Threads may share it."""
+
+    def __init__(self, link: Link, server: subprocess.Popen | None = None, lifeline: socket.socket | None = None):
+        self._link, self._server, self._lifeline = link, server, lifeline
+        self._numbers = itertools.count()
+        self._state = threading.Condition()
+        self._born: dict[int, tuple[int, int]] = {}
+        self._codes: dict[int, int] = {}
+        self._over = False
+        self._preloaded: set[str] = set()
+        self._reader = threading.Thread(target=self._read, name="fork server", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def start(cls) -> "Launcher":
+        """A new fork server of this process."""
+        if not sys.platform.startswith("linux"):
+            raise ConfigError("processes need Linux; use --engine threads")
+        ours, theirs = Link.pair()
+        lifeline, theirs_line = make_lifeline()
+        ends = (theirs.fileno(), theirs_line.fileno())
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # accelerators are for the learner's process
+        command = [sys.executable, "-c", BOOTSTRAP, *map(str, ends), *sys.path]
+        server = subprocess.Popen(
+            command, pass_fds=ends, env=environment, start_new_session=True, stdin=subprocess.DEVNULL
+        )
+        theirs.close()
+        theirs_line.close()
+        return cls(ours, server, lifeline)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server still answers."""
+        return not self._over
+
+    @property
+    def server_pid(self) -> int | None:
+        """Process id of the server, where this process started it."""
+        return None if self._server is None else self._server.pid
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Have the server import modules, for all children launched from now on."""
+        fresh = [name for name in modules if name not in self._preloaded]
+        if fresh:
+            self._preloaded.update(fresh)
+            with self._state:
+                self._link.send({"preload": fresh, "path": sys.path})
+
+    def launch(
+        self,
+        entry: str,
+        header: dict[str, Any] | None = None,
+        descriptors: Sequence[int] = (),
+        seconds: float = STARTUP_SECONDS,
+    ) -> Child:
+        """A new child that calls `entry` ("module:function") with (link, header, descriptors, link to the server).
+
+        Raises ShoalError when the server has ended or gives no child within `seconds`.
+        """
+        try:
+            ours, theirs = Link.pair()
+            lifeline, end = make_lifeline()
+        except OSError as error:
+            raise out_of_files(error) from error
+        with self._state:
+            number = next(self._numbers)
+            try:
+                message = {**(header or {}), "number": number, "entry": entry}
+                self._link.send(message, descriptors=[end.fileno(), theirs.fileno(), *descriptors])
+            except Hangup as error:
+                raise ShoalError("the process that starts workers has ended: start the run again") from error
+            born = self._state.wait_for(lambda: number in self._born or self._over, seconds)
+            pid, handle = self._born.pop(number, (0, -1))
+        theirs.close()
+        end.close()
+        if not born or pid == 0:
+            raise ShoalError(
+                f"no worker process within {seconds:g} s: the machine is out of memory, processes or files"
+            )
+        return Child(pid, handle, ours, lifeline, self)
+
+    def exit_code(self, pid: int, seconds: float) -> int | None:
+        """How a child ended; see `Child.wait`."""
+        with self._state:
+            self._state.wait_for(lambda: pid in self._codes or self._over, seconds)
+            return self._codes.get(pid)
+
+    def close(self) -> None:
+        """End the server, and with it all children."""
+        with contextlib.suppress(OSError):
+            self._link.shutdown()
+        self._reader.join()
+        self._link.close()
+        if self._server is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._server.wait(10)
+            self._server.kill()
+        if self._lifeline is not None:
+            self._lifeline.close()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                message = self._link.receive()
+                with self._state:
+                    if "ended" in message.header:
+                        self._codes[message.header["ended"]] = message.header["code"]
+                    else:
+                        self._born[message.header["number"]] = (message.header["pid"], message.descriptors[0])
+                    self._state.notify_all()
+        except (Hangup, OSError):
+            with self._state:
+                self._over = True
+                self._state.notify_all()
+
+
+BOOTSTRAP = "import sys; ends = sys.argv[1:3]; sys.path[:] = sys.argv[3:]; sys.argv[1:] = ends; from shoal.processes.server import main; main()"
+
+
+def out_of_files(error: OSError) -> ShoalError:
+    """The one line for a process that may open no more files."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return ConfigError(
+        f"no more than {limit} open files are allowed ({error.strerror}), too few for so many workers; "
+        "lower num_actors or raise `ulimit -n`"
+    )

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fork server: a process with one thread that has imported what children need and forks one on request.
+
+A child then starts in milliseconds, shares the server's imports, and never inherits the threads of a process that runs
+JAX. Whoever holds a connection may ask; children get a connection of their own, so that they can have children too.
+When a connection ends, the children asked for over it are killed. Nothing is read that would be executed but names of
+functions, from processes that this server's launcher started.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from shoal.processes.codec import find
+from shoal.processes.lifeline import end_with_parent, hang_on
+from shoal.processes.link import Hangup, Link, Message
+
+
+class Server:
+    """Serves until its launcher's connection ends."""
+
+    def __init__(self, first: Link):
+        self._first = first
+        self._clients: dict[int, Link] = {first.fileno(): first}
+        self._children: dict[int, int] = {}
+        """process id: descriptor of the connection that asked for it"""
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._woken, False)
+
+    def serve(self) -> None:
+        """Until the launcher is gone; kills what it started."""
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        try:
+            while self._first.fileno() in self._clients:
+                poll = select.poll()
+                for fd in (*self._clients, self._woken):
+                    poll.register(fd, select.POLLIN)
+                for fd, _ in poll.poll():
+                    if fd == self._woken:
+                        self._reap()
+                    elif fd in self._clients:
+                        self._answer(fd)
+        finally:
+            for pid in self._children:
+                os.kill(pid, signal.SIGKILL)
+
+    def _answer(self, fd: int) -> None:
+        link = self._clients[fd]
+        try:
+            message = link.receive()
+            if "preload" in message.header:
+                preload(message.header)
+            else:
+                self._fork(link, message)
+        except Hangup:
+            del self._clients[fd]
+            link.close()
+            for pid, asker in self._children.items():
+                if asker == fd:
+                    os.kill(pid, signal.SIGKILL)
+                    self._children[pid] = -1
+
+    def _fork(self, link: Link, message: Message) -> None:
+        mine, theirs = Link.pair()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            mine.close()
+            os.close(self._woken)
+            os.close(self._wake)
+            for other in self._clients.values():
+                other.close()
+            be_child(parent, theirs, message)
+        theirs.close()
+        for descriptor in message.descriptors:
+            os.close(descriptor)
+        self._clients[mine.fileno()] = mine
+        self._children[pid] = link.fileno()
+        handle = os.pidfd_open(pid)
+        try:
+            link.send({"number": message.header["number"], "pid": pid}, descriptors=[handle])
+        finally:
+            os.close(handle)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            link = self._clients.get(self._children.pop(pid, -1))
+            if link is not None:
+                with contextlib.suppress(Hangup):
+                    link.send({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def preload(header: dict[str, Any]) -> None:
+    """Take over the launcher's module path and import modules; one that can't be is the child's to complain about."""
+    sys.path[:] = header["path"]
+    for name in header["preload"]:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def be_child(parent: int, server: Link, message: Message) -> NoReturn:
+    """What a fork does: bind its life to the launcher's, call the entry function, end without the server's clean-up."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what Ctrl-C means
+        end_with_parent(parent)
+        lifeline, end, *rest = message.descriptors
+        hang_on(lifeline)
+        faulthandler.enable()
+        link = Link(socket.socket(fileno=end))
+        find(message.header["entry"])(link, message.header, rest, server)
+        code = 0
+    except Hangup:
+        code = 0  # nobody is left to work for
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Started by `launch` with the connection's and the lifeline's descriptors."""
+    connection, lifeline = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hang_on(lifeline)
+    Server(Link(socket.socket(fileno=connection))).serve()
+
+
+if __name__ == "__main__":
+    main()
