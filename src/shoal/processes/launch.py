@@ -170,7 +170,13 @@ class Launcher:
                 self._state.notify_all()
 
 
-BOOTSTRAP = "import sys; ends = sys.argv[1:3]; sys.path[:] = sys.argv[3:]; sys.argv[1:] = ends; from shoal.processes.server import main; main()"
+BOOTSTRAP = """
+import sys
+ends, sys.path[:] = sys.argv[1:3], sys.argv[3:]
+sys.argv[1:] = ends
+from shoal.processes.server import main
+main()
+"""
 
 
 def out_of_files(error: OSError) -> ShoalError:
