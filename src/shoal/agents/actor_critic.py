@@ -17,7 +17,7 @@ from shoal.agents.base import Acting, Agent
 from shoal.agents.host_actions import host_actions
 from shoal.agents.host_plan import place, plan_of
 from shoal.agents.host_policy import Plan, acting_in_numpy
-from shoal.agents.model import Model, build, make_model
+from shoal.agents.model import Model, build, make_model, outline
 from shoal.agents.objectives import Objective
 from shoal.agents.statistics import Statistics, normalised_spec
 from shoal.trees import tree_leaves, tree_map
@@ -36,7 +36,7 @@ def make_actor_critic(
     Check: acting in NumPy and in JAX give the same actions, and log_prob equals the learner's at equal params.
     """
     seen = normalised_spec(spec.seen) if config.normalise_obs else spec.seen
-    example = build(network, seen, seed=0)
+    example = outline(network, seen)
     size = ravel_pytree(eqx.filter(example, eqx.is_inexact_array))[0].size
     statistics = Statistics(spec.seen, size, obs=config.normalise_obs, reward=config.normalise_reward)
     model = make_model(example, spec, statistics)

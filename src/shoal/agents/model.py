@@ -49,9 +49,18 @@ class Model(NamedTuple):
 def build(network: Callable[..., Any], spec: EnvSpec, seed: int) -> ActorCritic:
     """The module for a seed. Raises ConfigError where one observation does not give a head and a value."""
     name = getattr(network, "__name__", str(network))
-    log_std = jnp.full(spec.action.shape, INITIAL_LOG_STD) if isinstance(spec.action, Box) else None
+    key = jax.random.key(seed)
+    return _checked(name, lambda: ActorCritic(network(spec, key), _initial_log_std(spec)), spec)
+
+
+def _initial_log_std(spec: EnvSpec) -> jax.Array | None:
+    return jnp.full(spec.action.shape, INITIAL_LOG_STD) if isinstance(spec.action, Box) else None
+
+
+def _checked(name: str, make: Callable[[], ActorCritic], spec: EnvSpec) -> ActorCritic:
+    """The module that `make` gives, if one observation gives a head and a value."""
     try:
-        model = ActorCritic(network(spec, jax.random.key(seed)), log_std)
+        model = make()
         obs = tree_map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), spec.obs)
         head, value, memory = eqx.filter_eval_shape(_ask, model.network, obs)
     except Exception as fault:
@@ -68,6 +77,23 @@ def build(network: Callable[..., Any], spec: EnvSpec, seed: int) -> ActorCritic:
         )
     _refuse_other_memory(name, _initial_memory(model.network), memory)
     return model
+
+
+def outline(network: Callable[..., Any], spec: EnvSpec) -> ActorCritic:
+    """The module with params of 0: drawing them takes seconds for large networks, and actors never need them.
+
+    Raises ConfigError as `build` does. Networks that hold whole numbers or look at their own params are built in full.
+    """
+    key = jax.random.key(0)
+    try:
+        shapes = eqx.filter_eval_shape(lambda: ActorCritic(network(spec, key), _initial_log_std(spec)))
+    except Exception:  # noqa: BLE001 - whatever a user's constructor does; `build` says what is wrong
+        return build(network, spec, seed=0)
+    leaves = [leaf for leaf in jax.tree.leaves(shapes) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves):
+        return build(network, spec, seed=0)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x, shapes)
+    return _checked(getattr(network, "__name__", str(network)), lambda: zeros, spec)
 
 
 def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Model:
