@@ -13,13 +13,13 @@ MAY_FAIL = 1
 BUDGET = 300_000
 
 
-def final_returns(architecture, env, folder):
+def final_returns(architecture, env, folder, seeds=SEEDS, **settings):
     """Mean return of the last 100 episodes at the end of training, by seed."""
     returns = []
-    for seed in SEEDS:
-        result = training.train(
-            architecture, env, env_steps=BUDGET, seed=seed, run_dir=folder / f"{architecture}-{seed}", quiet=True
-        )
+    for seed in seeds:
+        run_dir = folder / f"{architecture}-{seed}"
+        fields = {"env_steps": BUDGET} | settings
+        result = training.train(architecture, env, seed=seed, run_dir=run_dir, quiet=True, **fields)
         returns.append(result.metrics[-1]["episode_return_mean"])
     return returns
 
@@ -40,6 +40,44 @@ def test_reaches_its_band(architecture, env, least, tmp_path):
     returns = final_returns(architecture, env, tmp_path)
     reached = sum(value >= least for value in returns)
     assert reached >= len(SEEDS) - MAY_FAIL, f"{architecture} on {env}: {returns}"
+
+
+CHAIN = {"ppo": {"env_steps": 60_000, "learning_rate": 1e-3}, "impala": {"env_steps": 60_000}}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("network", ["lstm", "gru"])
+@pytest.mark.parametrize("architecture", CHAIN)
+def test_memory_solves_the_chain(architecture, network, tmp_path):
+    returns = final_returns(architecture, "toy:memory", tmp_path, network=network, **CHAIN[architecture])
+    assert sum(value >= 0.9 for value in returns) >= len(SEEDS) - MAY_FAIL, returns
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("architecture", CHAIN)
+def test_without_memory_the_chain_stays_a_coin_toss(architecture, tmp_path):
+    returns = final_returns(architecture, "toy:memory", tmp_path, network="mlp", **CHAIN[architecture])
+    assert max(map(abs, returns)) <= 0.4, returns  # four deviations of the mean of 100 tosses
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("env", "least", "env_steps"), [("toy:signpost", 7, 80_000), ("toy:dials", 3.8, 60_000), ("toy:gates", 7.5, 60_000)]
+)
+def test_several_entries_several_choices_and_masks_are_learnt(env, least, env_steps, tmp_path):
+    returns = final_returns("ppo", env, tmp_path, env_steps=env_steps)
+    assert sum(value >= least for value in returns) >= len(SEEDS) - MAY_FAIL, returns
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_body_of_mujoco_learns_to_run(tmp_path):
+    pytest.importorskip("mujoco")
+    returns = final_returns("ppo", "HalfCheetah-v5", tmp_path, seeds=SEEDS[:3])
+    assert sum(value >= 500 for value in returns) >= 2, returns  # about -300 untrained
 
 
 @pytest.mark.parametrize("architecture", ["a2c", "ppo", "impala"])
