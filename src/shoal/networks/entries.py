@@ -7,16 +7,19 @@ import equinox as eqx
 import jax
 
 from shoal.networks.conv import NatureTrunk
-from shoal.networks.encoders import UNITS, Encoder, FrameTrunk
+from shoal.networks.encoders import Encoder, FrameTrunk
 from shoal.networks.impala import ImpalaTrunk
 from shoal.networks.initialise import orthogonal_layers
-from shoal.networks.mlp import run_tower
+from shoal.networks.mlp import HIDDEN, run_tower
 from shoal.types import EnvSpec
 
 
 class Entries(eqx.Module):
     """64 tanh units for each entry of numbers, a trunk of convolutions for each entry of frames; their features side by
-    side go through 64 tanh units for the policy and 64 others for the value.
+    side go through towers of 64-64 tanh units, one for the policy, one for the value.
+
+    Towers of one layer learn what entries mean together much slower: on `toy:signpost`, five seeds, PPO returns 7.0 to
+    7.9 of 8 with one and 7.95 to 7.99 with two after 80k steps.
 
     Check: the head changes with every entry.
     """
@@ -28,8 +31,8 @@ class Entries(eqx.Module):
     def __init__(self, spec: EnvSpec, key: jax.Array, frames: FrameTrunk = NatureTrunk):
         encoder_key, policy_key, value_key = jax.random.split(key, 3)
         self.encoder = Encoder(spec.obs, frames, encoder_key)
-        self.policy = orthogonal_layers((self.encoder.size, UNITS, spec.action.head_size), 0.01, policy_key)
-        self.value = orthogonal_layers((self.encoder.size, UNITS, 1), 1.0, value_key)
+        self.policy = orthogonal_layers((self.encoder.size, *HIDDEN, spec.action.head_size), 0.01, policy_key)
+        self.value = orthogonal_layers((self.encoder.size, *HIDDEN, 1), 1.0, value_key)
 
     def __call__(self, obs: Any) -> tuple[jax.Array, jax.Array]:
         """Head [K] and value [] of one observation, a tree of [...]."""
