@@ -11,12 +11,17 @@ KINDS = {
     "threads-fixed": ("threads", "fixed"),
     "simulated": ("simulated", "free"),
 }
-FIXED = [kind for kind in KINDS if kind != "threads"]
+"""every program runs on these"""
+PROCESSES = {"processes": ("processes", "free"), "processes-fixed": ("processes", "fixed")}
+"""programs whose workers are functions of a module also run on these"""
+ALL = {**KINDS, **PROCESSES}
+FREE = ("threads", "processes")
+FIXED = [kind for kind in KINDS if kind not in FREE]
 
 
 def engine_of(kind: str, **settings) -> Engine:
     """A new engine."""
-    name, order = KINDS[kind]
+    name, order = ALL[kind]
     return make_engine(name, order, **settings)
 
 

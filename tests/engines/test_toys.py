@@ -6,7 +6,7 @@ import importlib
 import numpy as np
 import pytest
 
-from engines.running import FIXED, KINDS, crossed, engine_of, row, workers_left
+from engines.running import ALL, FIXED, FREE, crossed, engine_of, row, workers_left
 from engines.toys import a2c, apex, gorila, impala, pbt
 from engines.toys.parts import Config, Parts
 from shoal.engines import phase, system
@@ -29,7 +29,7 @@ def no_thread_left():
     assert workers_left() == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("name", TOYS)
 def test_fingerprint(name, kind):
     engine, toy = engine_of(kind), toy_of(name)
@@ -39,7 +39,7 @@ def test_fingerprint(name, kind):
     for never in toy.MUST_NEVER_CROSS:
         message, _, target = never.partition(" ")
         assert not [s for s in seen if s.split()[0] == message and s.endswith(target)], seen
-    via = "thread" if kind.startswith("threads") else "call"
+    via = {"threads": "thread", "processes": "process"}.get(kind.partition("-")[0], "call")
     assert {r["via"] for r in engine.rows() if r["count"]} == {via}
 
 
@@ -50,30 +50,31 @@ def test_fixed_order_is_bit_equal_whatever_phases_take(name):
     assert np.array_equal(reference, outcome("simulated", name, config=config))
     for _ in range(2):
         assert np.array_equal(reference, outcome("threads-fixed", name, jitter_s=0.002, config=config))
+    assert np.array_equal(reference, outcome("processes-fixed", name, jitter_s=0.002, config=config))
     assert not np.array_equal(reference, outcome("inline", name, seed=1, config=config))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_a2c_never_lags_and_equals_itself_on_every_engine(kind):
     engine = engine_of(kind)
-    params = engine.run(a2c.run, MANY, Parts(jitter_s=0.001 if kind == "threads" else 0))
+    params = engine.run(a2c.run, MANY, Parts(jitter_s=0.001 if kind in FREE else 0))
     traj = row(engine, "TRAJ")
     assert (traj["count"], traj["lag_mean"], traj["lag_max"]) == (60, 0.0, 0)
     assert np.array_equal(params, outcome("inline", "a2c"))  # lock-step and by_sender leave no room for order
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_impala_lags_within_its_bound(kind):
     engine = engine_of(kind)
     config = Config(actors=3, updates=40)
-    engine.run(impala.run, config, Parts(jitter_s=0.001 if kind == "threads" else 0))
+    engine.run(impala.run, config, Parts(jitter_s=0.001 if kind in FREE else 0))
     lag = row(engine, "TRAJ")
     assert 0 < lag["lag_mean"] <= lag["lag_max"]
-    if kind != "threads":  # in free order nothing but a discard can bound it
+    if kind not in FREE:  # in free order nothing but a discard can bound it
         assert lag["lag_max"] <= config.slots + config.actors
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_one_actor_in_lock_step_is_the_sequential_algorithm(kind):
     config, parts = Config(actors=1, updates=20, batch=1, slots=1), Parts()
     p = parts.init()
@@ -106,7 +107,7 @@ def act_when_asked(index, parts, params, asked, trajectories):
         count += 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_impala_with_one_actor_at_lag_0_is_the_sequential_algorithm(kind):
     config, parts = Config(updates=20), Parts()
     p = parts.init()
@@ -117,7 +118,7 @@ def test_impala_with_one_actor_at_lag_0_is_the_sequential_algorithm(kind):
     assert row(engine, "TRAJ")["lag_max"] == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_replay_keeps_its_ratio_on_every_engine(kind):
     engine = engine_of(kind)
     config = Config(actors=3, updates=60)
@@ -126,7 +127,7 @@ def test_replay_keeps_its_ratio_on_every_engine(kind):
     assert drawn / row(engine, "TRANS")["count"] == pytest.approx(apex.RATIO, rel=0.15)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_nested_systems_are_told_apart_by_path(kind):
     engine = engine_of(kind)
     engine.run(pbt.run, MANY, Parts())

@@ -2,7 +2,7 @@
 """An engine: runs one program of roles and wires, and keeps its books (ledger, timers, losses)."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from shoal.engines.worker import Worker
 from shoal.errors import ConfigError
 
 JOIN_SECONDS = 60.0
+HANG_SECONDS = 60.0
 
 
 class Engine:
@@ -25,6 +26,8 @@ class Engine:
       stop_reason: what the first `stop` gave, else None.
       on_note: called with the metrics of every `note`, one call at a time, on the noting worker's thread.
       join_seconds: how long the leaving of a system waits for workers inside a phase before it raises HangError.
+      hang_seconds: how long a worker's process may do nothing before it is taken for stuck and ended.
+      preload: modules that workers' processes will need, imported once for all of them.
     """
 
     def __init__(self, name: str, order: str, make_kernel: Callable[["Engine"], Kernel], slow: Mapping[str, float]):
@@ -33,7 +36,11 @@ class Engine:
         self.stop_reason: str | None = None
         self.on_note: Callable[..., None] | None = None
         self.join_seconds = JOIN_SECONDS
-        self._make_kernel, self._slow = make_kernel, dict(slow)
+        self.hang_seconds = HANG_SECONDS
+        self.preload: Sequence[str] = ()
+        self.pids: list[dict[str, Any]] = []
+        """of workers that are processes: {"system", "role", "index", "epoch", "pid"}"""
+        self._make_kernel, self.slowdowns = make_kernel, dict(slow)
         self._kernel: Kernel | None = None
         self._began = 0.0
         self._books = threading.RLock()
@@ -97,7 +104,13 @@ class Engine:
 
     def slowdown(self, role: str, index: int) -> float:
         """Factor on this worker's phases."""
-        return self._slow.get(f"{role}/{index}", self._slow.get(role, 1.0))
+        return self.slowdowns.get(f"{role}/{index}", self.slowdowns.get(role, 1.0))
+
+    def born(self, worker: Worker, pid: int) -> None:
+        """A worker's process has started."""
+        worker.pid = pid
+        place = {"system": worker.path, "role": worker.role, "index": worker.index, "epoch": worker.epoch, "pid": pid}
+        self.pids.append(place)
 
     def admit(self, worker: Worker) -> None:
         """Keep a worker's timers in view."""
@@ -137,7 +150,7 @@ def _add(total: dict[str, float], more: dict[str, float]) -> None:
         total[name] = total.get(name, 0.0) + seconds
 
 
-NAMES = ("inline", "threads", "simulated")
+NAMES = ("inline", "threads", "processes", "simulated")
 ORDERS = ("free", "fixed")
 
 
@@ -155,7 +168,7 @@ def make_engine(
     """An engine: where and in which order a program runs.
 
     Args:
-      name: inline (one thread, always in fixed order), threads, or simulated (virtual time).
+      name: inline (one thread, always in fixed order), threads, processes, or simulated (virtual time).
       order: "free", or "fixed" for an order that depends on nothing but the program and the costs.
       costs: virtual seconds by phase name, for everything but threads in free order; see ScheduledKernel.
       slow: factors by "role/index" or "role": that worker's phases take so many times as long.
@@ -169,8 +182,24 @@ def make_engine(
         return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=False), slow)
     if name == "simulated":
         return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=True), slow)
+    if order == "free" and costs is not None:
+        raise ConfigError(f"costs are virtual time, {name} in free order run in real time: use order='fixed'")
+    if name == "processes":
+        return Engine(name, order, partial(process_kernel, order, costs), slow)
     if order == "fixed":
         return Engine(name, order, lambda e: FixedKernel(e, costs, virtual_clock=False), slow)
-    if costs is not None:
-        raise ConfigError("costs are virtual time, threads in free order run in real time: use order='fixed'")
     return Engine(name, order, ThreadedKernel, slow)
+
+
+def process_kernel(order: str, costs: Mapping[str, Cost] | None, engine: Engine) -> Kernel:
+    """The kernel of the engine processes. Raises ConfigError for costs that look at a phase's arguments."""
+    from shoal.engines.kernels.processes import FixedProcessKernel, FreeProcessKernel
+
+    if order == "free":
+        return FreeProcessKernel(engine)
+    for name, cost in (costs or {}).items():
+        if callable(cost) and " " not in name:
+            raise ConfigError(
+                f"the cost of {name!r} is a function of arguments that stay in another process: use a number"
+            )
+    return FixedProcessKernel(engine, costs, virtual_clock=False)

@@ -34,7 +34,7 @@ class RoleFailed(ShoalError):
     def __init__(self, path: str, role: str, index: int, cause: BaseException):
         if isinstance(cause, RoleFailed):
             self.path, self.role, self.index, self.reason = cause.path, cause.role, cause.index, cause.reason
-            self.inside = (*cause.inside, (path, role, index))
+            self.inside: tuple[tuple[str, str, int], ...] = (*cause.inside, (path, role, index))
         else:
             self.path, self.role, self.index, self.reason = path, role, index, one_line(cause)
             self.inside = ()
@@ -46,4 +46,6 @@ class RoleFailed(ShoalError):
 def one_line(error: BaseException) -> str:
     """Type and message of an error without line breaks."""
     message = " ".join(str(error).split())
+    if getattr(error, "names_itself", False):
+        return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -3,8 +3,8 @@
 
 Leaving it, for whatever reason, cancels its workers and waits until they have ended, so no worker outlives the lines
 that need it, and workers are written as `while True`. Systems nest: a worker may be the body of one, whose path then
-is /outer/inner. For processes, a spawned function and its arguments must be importable and plain records; wires will
-cross as handles.
+is /outer/inner. On processes, a spawned function and its arguments must be importable and plain records; wires cross as
+handles.
 """
 
 import warnings
@@ -39,7 +39,7 @@ class System:
         self._wires: list[Any] = []
 
     def spawn(
-        self, role: str, count: int, fn: Callable, *args: Any, on_failure: OnFailure = "fail", budget: int = 3
+        self, role: str, count: int, fn: Any, *args: Any, on_failure: OnFailure = "fail", budget: int = 3
     ) -> None:
         """Start `count` workers of a role, each calling fn(index, *args). Indices go on from those of the role so far.
 
@@ -115,7 +115,7 @@ class System:
             while True:
                 try:
                     worker.check()
-                    fn(worker.index, *args)
+                    self.kernel.call(worker, fn, args)
                     return
                 except (Stopped, Ended):
                     return
@@ -187,6 +187,10 @@ def system(name: str, role: str) -> Iterator[System]:
     Raises RoleFailed when one of them raised, HangError when one would not end.
     """
     body = here()
+    if body.kernel.opens is not None:
+        with body.kernel.opens(body, name, role) as elsewhere:
+            yield elsewhere
+        return
     scope = System(f"{body.path}/{name}", body)
     group = scope.group(role)
     group.started = group.live = 1

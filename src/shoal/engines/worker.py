@@ -5,8 +5,8 @@ The current worker lives in a ContextVar. Spawning copies the spawner's context,
 worker is somebody in every system around it: `roles` maps a system's path to its role and index there, and the
 innermost one is `path`, `role`, `index`. Timers are plain dicts of floats that only the worker itself writes.
 
-Processes plug in here: a child's worker record stays in the main process, and a shadow thread that has it as its
-current worker executes the primitives the child asks for.
+Where workers are processes, a child's worker record stays in the main process, and a shadow that has it as its current
+worker executes the primitives the child asks for.
 """
 
 from collections.abc import Callable
@@ -62,8 +62,8 @@ class Worker:
 
     __slots__ = (
         "_stack", "busy", "deadline", "detail", "engine", "ended", "epoch", "fiber", "gate", "groups", "inbox", "index",
-        "interrupt", "kernel", "lane", "parked", "path", "phases", "role", "roles", "run_phase", "signalled", "slow",
-        "thread", "timers", "turn", "waiting_in", "waits", "wanted",
+        "interrupt", "kernel", "lane", "parked", "path", "phases", "pid", "role", "roles", "run_phase", "shadow",
+        "signalled", "slow", "thread", "timers", "turn", "waiting_in", "waits", "wanted",
     )  # fmt: skip
 
     def __init__(self, engine: Any, kernel: Any, roles: dict[str, tuple[str, int]]):
@@ -83,6 +83,9 @@ class Worker:
         self.wanted = 0
         self.timers: dict[str, tuple[Timers, Timers]] = {}
         """role: (phases, waits), in seconds"""
+        self.shadow: Any = None
+        """where this worker is a process: who executes its primitives here"""
+        self.pid: int | None = None
         self.fiber: Any = None
         self.thread: Any = None
         self.lane: Any = None
@@ -99,18 +102,17 @@ class Worker:
         self.phases, self.waits = self.timers.setdefault(role, ({}, {}))
         self.slow = self.engine.slowdown(role, index)
 
-    def enter(self, path: str, role: str, group: Group) -> None:
-        """Become the body of a system."""
-        self._stack.append((self.path, self.role, self.index, self.roles))
+    def enter(self, path: str, role: str, group: Group | None = None) -> None:
+        """Become the body of a system; a child has no part in its groups."""
+        self._stack.append((self.path, self.role, self.index, self.roles, self.groups))
         self.roles = dict(self.roles)
         self.become(path, role, 0)
-        self.groups = [*self.groups, group]
+        if group is not None:
+            self.groups = [*self.groups, group]
 
     def leave(self) -> None:
         """Be again who it was before `enter`."""
-        path, role, index, roles = self._stack.pop()
-        self.roles = roles
-        self.groups = self.groups[:-1]
+        path, role, index, self.roles, self.groups = self._stack.pop()
         self.become(path, role, index)
 
     def refuse(self) -> None:

@@ -35,11 +35,11 @@ class Packed(NamedTuple):
         return sum(align(array.nbytes) for array in self.arrays)
 
 
-def pack(value: Any, handle: Callable[[Any], int | None] = lambda _: None) -> Packed:
+def pack(value: Any, handle: Callable[[Any], Any] = lambda _: None) -> Packed:
     """Take a value apart. Raises ConfigError in one line for what cannot cross.
 
     Args:
-      handle: the number of a value that both sides know by number, such as a wire, or None.
+      handle: the key of a value that both sides know by key, such as a wire, or None.
 
     Check: `unpack(pack(value))` equals the value, leaf by leaf.
     """
@@ -48,7 +48,7 @@ def pack(value: Any, handle: Callable[[Any], int | None] = lambda _: None) -> Pa
     return Packed(json.dumps(form, separators=(",", ":")), arrays)
 
 
-def unpack(form: str, arrays: list[np.ndarray], handle: Callable[[int], Any] = int, *, calls: bool = False) -> Any:
+def unpack(form: str, arrays: list[np.ndarray], handle: Callable[[Any], Any] = str, *, calls: bool = False) -> Any:
     """The value again, its arrays being those given.
 
     Args:
@@ -108,9 +108,9 @@ def _find(module: str, name: str) -> Any:
 def _form(value: Any, arrays: list, handle: Callable) -> Any:  # noqa: PLR0911 one line a kind
     if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
         return value
-    number = handle(value)
-    if number is not None:
-        return ["handle", number]
+    key = handle(value)
+    if key is not None:
+        return ["handle", key]
     if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
         return _array(np.asarray(value), arrays)
     recipe = getattr(value, "recipe", None)
@@ -173,7 +173,7 @@ def _specs(form: Any) -> list[tuple[str, list[int]]]:
 class _Reader:
     """Builds a value from its form."""
 
-    def __init__(self, arrays: Any, handle: Callable[[int], Any], calls: bool):
+    def __init__(self, arrays: Any, handle: Callable[[Any], Any], calls: bool):
         self._arrays, self._known, self._calls = arrays, handle, calls
 
     def value(self, form: Any) -> Any:
@@ -184,8 +184,8 @@ class _Reader:
     def _array(self, _dtype: str, _shape: list[int]) -> np.ndarray:
         return next(self._arrays)
 
-    def _handle(self, number: int) -> Any:
-        return self._known(number)
+    def _handle(self, key: Any) -> Any:
+        return self._known(key)
 
     def _list(self, *items: Any) -> list:
         return [self.value(item) for item in items]

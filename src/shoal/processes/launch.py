@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start children by way of the fork server, and learn how they ended."""
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -168,6 +169,24 @@ class Launcher:
             with self._state:
                 self._over = True
                 self._state.notify_all()
+
+
+_shared: list[Launcher] = []
+
+
+def shared() -> Launcher:
+    """This process's fork server, started when first asked for, and anew when it was killed."""
+    if not _shared or not _shared[0].alive:
+        for old in _shared:
+            old.close()
+        _shared[:] = [Launcher.start()]
+    return _shared[0]
+
+
+@atexit.register
+def _close_shared() -> None:
+    for launcher in _shared:
+        launcher.close()
 
 
 BOOTSTRAP = """

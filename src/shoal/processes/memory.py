@@ -10,6 +10,7 @@ A slot is free when they are equal, and the value of `claimed` is the slot's tag
 holding one. A process that is started anew has segments of its own: what an old one still writes reaches nobody.
 """
 
+import itertools
 import mmap
 import os
 from typing import Any
@@ -106,10 +107,14 @@ class SlotBook:
         return int(np.count_nonzero(self._claimed == self._released))
 
 
+_numbers = itertools.count()
+
+
 class Slots:
     """A segment cut into slots of equal size, after a head with the words of its book."""
 
     def __init__(self, segment: Segment, count: int, slot_size: int):
+        self.number = next(_numbers)
         self.segment, self.count, self.slot_size = segment, count, slot_size
         self.book = SlotBook(segment.array((2, count), np.int64))
         self._head = align(16 * count)

@@ -40,6 +40,11 @@ class Parts:
         self._luck = np.random.default_rng()
         self.target = np.random.default_rng(seed).normal(size=SIZE)
 
+    @property
+    def recipe(self) -> tuple[str, tuple]:
+        """How another process makes the same functions."""
+        return "engines.toys.parts:Parts", (self.seed, self.jitter_s)
+
     def rng(self, index: int, count: int) -> np.random.Generator:
         """Noise of one actor's one piece of work."""
         if self.jitter_s:

@@ -5,14 +5,17 @@ A kernel owns one lock. Wires change their state and call `park` and `wake` with
 kernel, because an uncontended one costs less than a Python object that pretends. Waking is for one named worker, in
 the order the wire chooses: there is no waking of everybody.
 
-The kernel for processes plugs in at `start`: it launches the child and runs a shadow thread, whose waits are those
-of the threaded kernel.
+Kernels whose workers are processes run a shadow of each worker here: it launches the child in `call` and executes the
+primitives that the child asks for. What goes over a wire is then wrapped when it is handed in, and unwrapped for who
+gets it here.
 """
 
 import threading
 from collections.abc import Callable, Iterable
 from time import perf_counter, sleep
 from typing import Any
+
+import numpy as np
 
 from shoal.engines.faults import Deadlock
 from shoal.engines.worker import Worker
@@ -25,6 +28,11 @@ class Kernel:
     """the ledger's word for how a message gets from one worker to another"""
     charges = False
     """whether messages have a cost in virtual time"""
+
+    opens: Any = None
+    """(body, name, role) -> context of a system, where systems live in another process"""
+    selects: Any = None
+    """(conditions) -> position of one that is ready, where wires live in another process"""
 
     def __init__(self, engine: Any):
         self.engine = engine
@@ -47,6 +55,22 @@ class Kernel:
     def start(self, worker: Worker, body: Callable[[], None]) -> None:
         """Begin another worker. `body` never raises."""
         raise NotImplementedError
+
+    def call(self, worker: Worker, fn: Callable, args: tuple) -> None:
+        """A worker's life: fn(index, *args), where it runs."""
+        fn(worker.index, *args)
+
+    def wrap(self, worker: Worker, item: Any) -> Any:
+        """An item in the form in which wires hold it."""
+        return item
+
+    def unwrap(self, worker: Worker, item: Any, shared: bool = False) -> Any:
+        """An item as the worker that gets it wants it; `shared` with others, it must not be written to."""
+        return item
+
+    def allocate(self, size: int) -> tuple[Any, Any]:
+        """(buffer of `size` zeros that all workers can write to, the shared segment it lies in or None)."""
+        return np.zeros(size, np.uint8).data, None
 
     def join(self, body: Worker, workers: Iterable[Worker]) -> list[Worker]:
         """Wait until these workers have ended; returns those that did not within the engine's bound."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all wires share: whose they are, who may use which side, and conditions to select on.
 
-With processes wires stay in the main process and children hold handles; large payloads will travel in shared memory,
-the entries here then naming a slot.
+On processes wires stay in the main process and children hold handles; items are then parcels, whose arrays lie in
+shared memory.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,8 @@ class Wire:
     def __init__(self, system: "System", message: str):
         self.path, self.message = system.path, message
         self.kernel, self.ledger = system.kernel, system.ledger
+        self.key: str | None = None
+        """under which workers in other processes know it"""
 
     def index_of(self, worker: Worker, role: str, verb: str) -> int:
         """The worker's index in the role that may use this side of the wire; the ledger stays true by this check."""

@@ -72,7 +72,8 @@ class Channel(Wire):
           version: of the params that made it; without, its lag is not measured.
         """
         worker = here()
-        entry = Entry(item, version, nbytes(item), worker, self.index_of(worker, self.source, "put"))
+        index = self.index_of(worker, self.source, "put")
+        entry = Entry(self.kernel.wrap(worker, item), version, nbytes(item), worker, index)
         if self.kernel.charges:
             self.kernel.charge(worker, self._put_text, entry.nbytes)
         with self.kernel.lock:
@@ -100,7 +101,7 @@ class Channel(Wire):
                 self._row_from(entry.sender, worker).add(entry.nbytes, self._lag(entry))
         if by_sender:
             got.sort(key=lambda entry: entry.index)
-        return [entry.item for entry in got]
+        return [self.kernel.unwrap(worker, entry.item) for entry in got]
 
     def role_ended(self, role: str) -> None:
         if role == self.source:

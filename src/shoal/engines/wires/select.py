@@ -17,6 +17,8 @@ def select(*conditions: Condition) -> int:
         raise ConfigError("select needs at least one condition")
     worker = here()
     kernel = worker.kernel
+    if kernel.selects is not None:
+        return kernel.selects(conditions)
     with kernel.lock:
         while not (ready := [c for c in conditions if c.ready()]):
             for condition in conditions:

@@ -34,12 +34,13 @@ class Request(NamedTuple):
 class _Open:
     """A request without its answer, or an answer not yet fetched."""
 
-    __slots__ = ("answer", "answered", "client", "epoch", "nbytes", "sent", "server")
+    __slots__ = ("answer", "answer_nbytes", "answered", "client", "epoch", "nbytes", "sent", "server")
 
     def __init__(self, client: Worker, size: int, sent: float):
         self.client, self.epoch, self.nbytes, self.sent = client, client.epoch, size, sent
         self.answered = False
         self.answer: Any = None
+        self.answer_nbytes = 0
         self.server: Worker | None = None
 
 
@@ -73,6 +74,7 @@ class Service(Wire):
         worker = here()
         index = self.index_of(worker, self.source, "send")
         opened = _Open(worker, nbytes(item), 0.0)
+        item = self.kernel.wrap(worker, item)
         if self.kernel.charges:
             self.kernel.charge(worker, self._send_text, opened.nbytes)
         with self.kernel.lock:
@@ -103,7 +105,7 @@ class Service(Wire):
             finally:
                 del self._open[ticket]
             self._count(opened, worker)
-            return opened.answer
+        return self.kernel.unwrap(worker, opened.answer)
 
     def take(self) -> list[Request]:
         """The next batch of requests, at least one; waits for it. Raises Ended when no client is left."""
@@ -118,7 +120,7 @@ class Service(Wire):
                 if opened is not None:
                     own = opened.client is worker
                     self._row(own, self._ask_row).add(opened.nbytes)
-        return batch
+        return [request._replace(item=self.kernel.unwrap(worker, request.item)) for request in batch]
 
     def reply(self, requests: Sequence[Request], answers: Sequence[Any]) -> None:
         """Answer requests, in their order. An answer to a client that is gone or was restarted is thrown away."""
@@ -128,9 +130,13 @@ class Service(Wire):
             raise ShoalError(f"reply to {self.message}: {len(requests)} requests but {len(answers)} answers")
         if self.kernel.charges:
             self.kernel.charge(worker, self._reply_text, nbytes(answers))
+        wrapped = [
+            (request.ticket, self.kernel.wrap(worker, a), nbytes(a))
+            for request, a in zip(requests, answers, strict=True)
+        ]
         with self.kernel.lock:
-            for request, answer in zip(requests, answers, strict=True):
-                self._hand_over(worker, request.ticket, answer)
+            for ticket, answer, size in wrapped:
+                self._hand_over(worker, ticket, answer, size)
 
     def role_ended(self, role: str) -> None:
         if role == self.source:
@@ -167,19 +173,19 @@ class Service(Wire):
             if worker in self._servers:
                 self._servers.remove(worker)
 
-    def _hand_over(self, worker: Worker, ticket: int, answer: Any) -> None:
+    def _hand_over(self, worker: Worker, ticket: int, answer: Any, size: int) -> None:
         opened = self._open.get(ticket)
         if opened is None:
             return
         if opened.client.ended or opened.client.epoch != opened.epoch:
             del self._open[ticket]
             return
-        opened.answer, opened.answered, opened.server = answer, True, worker
+        opened.answer, opened.answered, opened.server, opened.answer_nbytes = answer, True, worker, size
         if opened.client.waiting_in == self._call_text:
             self.kernel.wake(opened.client)
 
     def _count(self, opened: _Open, worker: Worker) -> None:
-        self._row(opened.server is worker, self._answer_row).add(nbytes(opened.answer))
+        self._row(opened.server is worker, self._answer_row).add(opened.answer_nbytes)
 
     def _row(self, own: bool, row: Any) -> Any:
         return self.ledger.row(row.system, row.source, row.target, row.message, "call") if own else row

@@ -28,7 +28,8 @@ class Store(Wire):
             raise ConfigError(f"store {message} keeps {keep} versions: it must keep at least 1")
         self.owner, self.version, self.keep = owner, version, keep
         self._line = VersionLine(self, system.group(owner), owner)
-        self._kept: deque[list[Any]] = deque([[value, version, system.body, None]], maxlen=keep)
+        first = [self.kernel.wrap(system.body, value), version, system.body, nbytes(value)]
+        self._kept: deque[list[Any]] = deque([first], maxlen=keep)
         self._seen: dict[Worker, tuple[int, int]] = {}
         self._rows: dict[tuple[str, bool], Row] = {}
         self.ledger.row(self.path, owner, target or ANY_ROLE, message, self.kernel.via)
@@ -38,9 +39,10 @@ class Store(Wire):
         """Make this the latest value; returns its version. The value must not change afterwards."""
         worker = here()
         self.index_of(worker, self.owner, "publish")
+        kept, size = self.kernel.wrap(worker, value), nbytes(value)
         with self.kernel.lock:
             self.version += 1
-            self._kept.append([value, self.version, worker, None])
+            self._kept.append([kept, self.version, worker, size])
             self._line.reached(self.version)
             return self.version
 
@@ -68,15 +70,13 @@ class Store(Wire):
                 fresh = None
         if fresh is not None and self.kernel.charges:
             self.kernel.charge(worker, self._pull_text, fresh)
-        return value, version
+        return self.kernel.unwrap(worker, value, shared=True), version
 
     def role_ended(self, role: str) -> None:
         if role == self.owner:
             self._line.give_up()
 
     def _count(self, worker: Worker, cell: list[Any]) -> None:
-        if cell[3] is None:
-            cell[3] = nbytes(cell[0])
         role = worker.roles.get(self.path, (worker.role,))[0]
         own = cell[2] is worker
         row = self._rows.get((role, own))

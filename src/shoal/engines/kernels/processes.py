@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers as processes, in free and in fixed order: the threaded and the fixed kernel, with a child behind each worker.
+
+A worker's thread (free) or greenlet (fixed) is the shadow of its child. In fixed order the child says which phases it
+did; the shadow spends their virtual costs one by one, as if it had done them, so the order of all messages is that of
+the inline engine, while children really work side by side.
+
+One small thread watches over the children: it passes on that they are to end, kills those that don't, and those that do
+not move any more.
+"""
+
+import itertools
+import signal
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+from weakref import WeakValueDictionary
+
+from shoal.engines.faults import Stopped
+from shoal.engines.kernels.base import Kernel
+from shoal.engines.kernels.fixed import FixedKernel
+from shoal.engines.kernels.threaded import ThreadedKernel
+from shoal.engines.remote.errors import WorkerDied
+from shoal.engines.remote.parcel import Parcel
+from shoal.engines.remote.shadow import Shadow
+from shoal.engines.wires.base import Wire
+from shoal.engines.worker import Worker
+from shoal.errors import EnvironmentFault, HangError
+from shoal.processes import launch
+from shoal.processes.link import Hangup
+from shoal.processes.memory import Pool, Segment
+from shoal.processes.status import Status
+
+ENTRY = "shoal.engines.remote.child:main"
+LOOK_S = 0.04
+"""seconds between looks at the children"""
+GRACE_S = 2.0
+"""seconds that a child has to end by itself before it is killed"""
+EXIT_S = 2.0
+"""seconds to learn how a child ended"""
+STRIKES = 3
+"""deaths in a row without progress after which a worker is not started anew"""
+
+
+class Processes(Kernel):
+    """What both kernels of processes share."""
+
+    via = "process"
+    fixed = False
+
+    def __init__(self, engine: Any, *args: Any, **settings: Any):
+        super().__init__(engine, *args, **settings)
+        self.pool = Pool()
+        self._wires: WeakValueDictionary[str, Wire] = WeakValueDictionary()
+        self._numbers = itertools.count()
+        self._watched: dict[Shadow, Watch] = {}
+        self._finished = threading.Event()
+
+    def run(self, root: Worker, body: Callable[[], Any]) -> Any:
+        launch.shared().preload(self.engine.preload)
+        watcher = threading.Thread(target=self._watch_children, name="shoal children", daemon=True)
+        watcher.start()
+        try:
+            return super().run(root, body)
+        finally:
+            self._finished.set()
+            watcher.join()
+
+    def call(self, worker: Worker, fn: Callable, args: tuple) -> None:
+        parcel = fn if isinstance(fn, Parcel) else Parcel.of((fn, list(args)), self.pool, self.key)
+        strikes = 0
+        while True:
+            shadow = self._launch(worker)
+            try:
+                shadow.serve(parcel)
+                return
+            except Hangup:
+                death = self._death(worker, shadow)
+                strikes = 0 if shadow.handed_over else strikes + 1
+                if self.fixed or strikes >= STRIKES or (shadow.hung and shadow.page.env):
+                    raise death from None
+                worker.engine.record_loss(worker, "restarted", death)
+                worker.epoch += 1
+            finally:
+                worker.shadow = None
+                self._watched.pop(shadow, None)
+                shadow.child.close()
+
+    def interrupt(self, worker: Worker, error: BaseException) -> None:
+        super().interrupt(worker, error)
+        if worker.shadow is not None:
+            worker.shadow.page.ask_to_stop()
+
+    def wrap(self, worker: Worker, item: Any) -> Any:
+        return item if isinstance(item, Parcel) else Parcel.of(item, self.pool, self.key)
+
+    def unwrap(self, worker: Worker, item: Any, shared: bool = False) -> Any:
+        return item if worker.shadow is not None else item.open(self.wire, writable=not shared)
+
+    def allocate(self, size: int) -> tuple[Any, Any]:
+        segment = Segment.create(size, "a shared vector")
+        return segment.map, segment
+
+    def key(self, value: Any) -> str | None:
+        """The key under which children know a wire; None for anything else."""
+        if not isinstance(value, Wire):
+            return None
+        if value.key is None:
+            value.key = f"{type(value).__name__.lower()}/{next(self._numbers)}"
+            self._wires[value.key] = value
+        return value.key
+
+    def wire(self, key: str) -> Wire:
+        """The wire of a key."""
+        return self._wires[key]
+
+    def spend(self, worker: Worker, name: str) -> None:
+        """A child has done a phase: let its virtual time pass."""
+
+    def _launch(self, worker: Worker) -> Shadow:
+        worker.check()
+        page = Status.create()
+        header = {
+            "path": worker.path,
+            "role": worker.role,
+            "index": worker.index,
+            "epoch": worker.epoch,
+            "roles": [[path, list(role)] for path, role in worker.roles.items()],
+            "slow": worker.engine.slowdowns,
+            "now": worker.engine.now(),
+            "fixed": self.fixed,
+        }
+        child = launch.shared().launch(ENTRY, header, [page.segment.descriptor])
+        page.segment.close()
+        worker.engine.born(worker, child.pid)
+        shadow = Shadow(self, worker, child, page)
+        self._watched[shadow] = Watch(worker)
+        worker.shadow = shadow
+        if worker.interrupt is not None:
+            page.ask_to_stop()
+        return shadow
+
+    def _death(self, worker: Worker, shadow: Shadow) -> BaseException:
+        """Why a child ended without a word: whose fault, and where."""
+        code = shadow.child.wait(EXIT_S)
+        if worker.interrupt is not None or worker.engine.stop_reason is not None:
+            return Stopped("its system was left")
+        page, env = shadow.page, shadow.page.env
+        who = f"process {shadow.child.pid} of {worker}"
+        how = f"did nothing for {worker.engine.hang_seconds:g} s and was ended" if shadow.hung else describe_exit(code)
+        doing = f" in phase {page.busy!r}" if page.busy else ""
+        if env is None:
+            kind = HangError if shadow.hung else WorkerDied
+            return kind(f"{who} {how}{doing}; look at what it does there, or give it more memory or time")
+        where = f"environment {env.index} (seed {env.seed}, step {env.step})"
+        if code == -signal.SIGKILL and not shadow.hung:
+            return WorkerDied(f"{who} {how}{doing}, in {where}; somebody killed it, or memory ran out")
+        return EnvironmentFault(f"{where}: {who} {how} inside its code; fix the environment")
+
+    def _watch_children(self) -> None:
+        while not self._finished.wait(LOOK_S):
+            for shadow, watch in list(self._watched.items()):
+                watch.look(shadow)
+
+
+class Watch:
+    """What is known of one child's movements."""
+
+    def __init__(self, worker: Worker):
+        self._worker = worker
+        self._moves, self._since = -1, monotonic()
+        self._stopped: float | None = None
+
+    def look(self, shadow: Shadow) -> None:
+        """Ask it to stop if it is to, and kill it if it neither stops nor moves."""
+        worker, now = self._worker, monotonic()
+        if worker.interrupt is not None or worker.engine.stop_reason is not None:
+            if self._stopped is None:
+                self._stopped = now
+                shadow.page.ask_to_stop()
+            elif now - self._stopped > GRACE_S:
+                shadow.child.kill()
+            return
+        moves = shadow.page.moves
+        if moves != self._moves or not shadow.listening:
+            self._moves, self._since = moves, now
+        elif now - self._since > worker.engine.hang_seconds:
+            shadow.hung = not shadow.child.is_stopped()
+            shadow.child.kill()
+
+
+class FreeProcessKernel(Processes, ThreadedKernel):
+    """Processes in free order."""
+
+
+class FixedProcessKernel(Processes, FixedKernel):
+    """Processes in fixed order: phases of the root worker on its lane, all others in children."""
+
+    fixed = True
+
+    def spend(self, worker: Worker, name: str) -> None:
+        self._queue(worker, self.virtual_now + self._cost(name, ()) * worker.slow)
+        self._next().switch()
+        worker.check()
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "ended"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by {signal.Signals(-code).name}"

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors over a link: by kind and text, so that one raised in a child is raised in its shadow, and the other way."""
+
+import builtins
+import traceback
+from typing import Any
+
+from shoal import errors
+from shoal.engines import faults
+from shoal.errors import ShoalError
+
+
+class WorkerDied(ShoalError):
+    """A worker's process ended without a word. The message names it, how it ended, and what it was doing."""
+
+    exit_code = 1
+
+
+class RemoteError(Exception):
+    """An exception of a class that only the child knows; its text begins with the class's name."""
+
+    names_itself = True
+
+
+def encode(error: BaseException) -> dict[str, Any]:
+    """What a message holds of an error."""
+    found: dict[str, Any] = {"kind": type(error).__name__, "text": str(error)}
+    if isinstance(error, faults.RoleFailed):
+        found["failed"] = [error.path, error.role, error.index, error.reason, list(error.inside), error.exit_code]
+    elif not isinstance(error, ShoalError | faults.Stopped):
+        found["trace"] = "".join(traceback.format_exception(error))
+    return found
+
+
+def decode(found: dict[str, Any]) -> BaseException:
+    """The error that `encode` was given, or one that says the same."""
+    kind, text = found["kind"], found["text"]
+    if "failed" in found:
+        return _role_failed(text, found["failed"])
+    known = getattr(faults, kind, None) or getattr(errors, kind, None) or (WorkerDied if kind == "WorkerDied" else None)
+    if isinstance(known, type) and issubclass(known, ShoalError | faults.Stopped):
+        return known(text)
+    builtin = getattr(builtins, kind, None)
+    error: BaseException
+    if isinstance(builtin, type) and issubclass(builtin, Exception) and not issubclass(builtin, UnicodeError):
+        error = builtin(text)
+    else:
+        error = RemoteError(f"{kind}: {text}" if text else kind)
+    if "trace" in found:
+        error.add_note(found["trace"])
+    return error
+
+
+def _role_failed(text: str, parts: list) -> faults.RoleFailed:
+    error = faults.RoleFailed.__new__(faults.RoleFailed)
+    Exception.__init__(error, text)
+    error.path, error.role, error.index, error.reason, inside, error.exit_code = parts
+    error.inside = tuple((str(path), str(role), int(index)) for path, role, index in inside)
+    return error
