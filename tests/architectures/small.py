@@ -53,10 +53,10 @@ def config_of(architecture: str, updates: int, seed: int = 0, **fields: Any) -> 
     return dataclasses.replace(config, env_steps=updates * trajectories * config.envs_per_actor * config.unroll_length)
 
 
-def parts_of(architecture: str, config: Any, env: str = ENV) -> Parts:
+def parts_of(architecture: str, config: Any, env: str = ENV, network: str = "auto") -> Parts:
     """Real parts on a real environment."""
     module, factory = registry.load(architecture), envs.resolve(env)
-    agent = module.make_agent(config, factory.spec, resolve("auto", factory.spec))
+    agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
     seed = seeds.derive(config.seed, "segment", 0)
     return Parts(factory.spec, factory.make, agent, module.make_learner(config, agent), seed)
 

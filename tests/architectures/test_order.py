@@ -40,6 +40,21 @@ def test_fixed_order_is_bit_equal_inline_and_on_threads(architecture):
     np.testing.assert_array_equal(inline.params, threads.params)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "env", "network"),
+    [("ppo", "toy:memory", "lstm"), ("impala", "toy:memory", "gru"), ("a2c", "toy:gates", "auto")],
+)
+def test_memory_masks_and_statistics_are_bit_equal_in_fixed_order(architecture, env, network):
+    fields = {"normalise_obs": True, "normalise_reward": True} | ({"minibatches": 2} if architecture == "ppo" else {})
+    config = config_of(architecture, 8, **fields)
+    parts = parts_of(architecture, config, env, network)
+    inline = run_small(architecture, "inline", updates=8, parts=parts, **fields)
+    threads = run_small(architecture, "threads", order="fixed", updates=8, parts=parts, **fields)
+    np.testing.assert_array_equal(inline.params, threads.params)
+    again = run_small(architecture, "inline", updates=8, parts=parts._replace(seed=1), **fields)
+    assert not np.array_equal(inline.params, again.params)
+
+
 @pytest.mark.parametrize("architecture", NAMES)
 def test_another_seed_gives_other_params(architecture):
     a = run_small(architecture, "inline", updates=3)
