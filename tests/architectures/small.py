@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from shoal import envs, seeds
+from shoal import envs
 from shoal.architectures import registry
+from shoal.architectures.assemble import make_parts, preloads
 from shoal.architectures.base import Parts
 from shoal.engines import make_engine
 from shoal.engines.base import Engine
-from shoal.networks.resolve import resolve
 
 NAMES = tuple(registry.ARCHITECTURES)
 ENV = "toy:catch"
@@ -56,9 +56,7 @@ def config_of(architecture: str, updates: int, seed: int = 0, **fields: Any) -> 
 def parts_of(architecture: str, config: Any, env: str = ENV, network: str = "auto") -> Parts:
     """Real parts on a real environment."""
     module, factory = registry.load(architecture), envs.resolve(env)
-    agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
-    seed = seeds.derive(config.seed, "segment", 0)
-    return Parts(factory.spec, factory.make, agent, module.make_learner(config, agent), seed)
+    return make_parts(module, config, factory, network)
 
 
 def run_small(
@@ -68,5 +66,7 @@ def run_small(
     config = config_of(architecture, updates, **fields)
     run = Run(make_engine(engine, order=order))
     parts = parts_of(architecture, config) if parts is None else parts
+    if engine == "processes":
+        run.engine.preload = preloads(parts.agent)
     run.engine.run(registry.load(architecture).run, config, parts, None, run.visit)
     return run

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must cross crosses, what must never cross does not, and lag is what each architecture promises."""
 
+import os
 from fnmatch import fnmatch
 
 import numpy as np
@@ -10,7 +11,7 @@ from architectures.small import NAMES, NUM_ACTORS, UNROLL, config_of, parts_of, 
 from shoal.architectures import registry
 from shoal.placement.twins import twin_parts
 
-ENGINES = ("inline", "threads", "simulated")
+ENGINES = ("inline", "threads", "processes", "simulated")
 LOCK_STEP = ("a2c", "ppo")
 
 
@@ -35,7 +36,10 @@ def test_ledger_shows_the_fingerprint(architecture, engine):
     assert faults(registry.load(architecture), rows) == []
     assert len({row["system"] for row in rows}) == 1
     assert all(row["bytes"] > 0 for row in rows)
-    assert {row["via"] for row in rows} == {"thread" if engine == "threads" else "call"}
+    assert {row["via"] for row in rows} == {{"threads": "thread", "processes": "process"}.get(engine, "call")}
+    pids = [place["pid"] for place in run.engine.pids]
+    assert len(set(pids)) == len(pids) == (NUM_ACTORS if engine == "processes" else 0)
+    assert os.getpid() not in pids
 
 
 @pytest.mark.parametrize("architecture", NAMES)

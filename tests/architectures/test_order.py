@@ -40,6 +40,18 @@ def test_fixed_order_is_bit_equal_inline_and_on_threads(architecture):
     np.testing.assert_array_equal(inline.params, threads.params)
 
 
+@pytest.mark.evidence("fingerprint")
+@pytest.mark.parametrize("network", ["auto", "lstm"])
+@pytest.mark.parametrize("architecture", NAMES)
+def test_fixed_order_is_bit_equal_inline_and_on_processes(architecture, network):
+    parts = parts_of(architecture, config_of(architecture, 20), network=network)
+    inline = run_small(architecture, "inline", updates=20, parts=parts)
+    processes = run_small(architecture, "processes", order="fixed", updates=20, parts=parts)
+    assert len(inline.states) >= 20
+    assert inline.senders_versions == processes.senders_versions
+    np.testing.assert_array_equal(inline.params, processes.params)
+
+
 @pytest.mark.parametrize(
     ("architecture", "env", "network"),
     [("ppo", "toy:memory", "lstm"), ("impala", "toy:memory", "gru"), ("a2c", "toy:gates", "auto")],
@@ -65,9 +77,10 @@ def test_another_seed_gives_other_params(architecture):
 
 
 @pytest.mark.parametrize("architecture", ["a2c", "ppo"])
-def test_lock_step_repeats_on_threads_in_free_order(architecture):
-    runs = [run_small(architecture, "threads", updates=8) for _ in range(2)]
+def test_lock_step_repeats_in_free_order(architecture):
+    runs = [run_small(architecture, engine, updates=8) for engine in ("threads", "threads", "processes")]
     np.testing.assert_array_equal(runs[0].params, runs[1].params)
+    np.testing.assert_array_equal(runs[0].params, runs[2].params)
 
 
 def test_lock_step_does_not_depend_on_how_environments_are_split():
@@ -129,7 +142,7 @@ def sequential(config, parts, versions: list[int]) -> np.ndarray:
     return np.array(state.params)
 
 
-@pytest.mark.parametrize("engine", ["inline", "threads"])
+@pytest.mark.parametrize("engine", ["inline", "threads", "processes"])
 @pytest.mark.parametrize("architecture", NAMES)
 def test_versions_and_counters_go_on_from_the_state_that_is_given(architecture, engine):
     config = config_of(architecture, 8)

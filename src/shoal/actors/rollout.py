@@ -15,13 +15,17 @@ from shoal.trees import read_at, tree_items, tree_map, write_at
 from shoal.types import Array, Box, EnvSpec, PyTree, Trajectory
 
 
-def start(index: int, config: Any, parts: Any) -> "Rollout":
-    """The rollout of actor `index`: its share of the environments, reset."""
+def start(index: int, config: Any, parts: Any, epoch: int = 0) -> "Rollout":
+    """The rollout of actor `index`: its share of the environments, reset.
+
+    An actor that was started anew (`epoch` above 0) does not relive what it did before: its seed is another one.
+    """
     first = index * config.envs_per_actor
+    seed = seeds.derive(parts.seed, "epoch", epoch) if epoch else parts.seed
     env = parts.make_env(config.envs_per_actor, first)
     try:
         return_discount = config.discount if config.normalise_reward else None
-        return Rollout(env, parts.agent, seed=parts.seed, first_index=first, return_discount=return_discount)
+        return Rollout(env, parts.agent, seed=seed, first_index=first, return_discount=return_discount)
     except BaseException:
         env.close()
         raise

@@ -9,14 +9,14 @@ from contextlib import closing
 from typing import Any, NoReturn
 
 from shoal.actors.rollout import start
-from shoal.engines import phase
+from shoal.engines import me, phase
 from shoal.engines.wires.channel import Channel
 from shoal.engines.wires.store import Store
 
 
 def act_in_step(index: int, config: Any, parts: Any, params: Store, trajectories: Channel) -> NoReturn:
     """One actor's life: wait for the next version, unroll, hand over."""
-    with closing(phase("start", start, index, config, parts)) as rollout:
+    with closing(phase("start", start, index, config, parts, me().epoch)) as rollout:
         version = -1
         while True:
             acting, version = params.pull(at_least=version + 1)

@@ -49,7 +49,7 @@ def run(config: Config, parts: Parts, state=None, visit=keep):
     state = parts.learner.init(config.seed) if state is None else state
     with system("a2c", "learner") as s:
         params = s.store("PARAM", "learner", parts.learner.acting(state), version=state.version)
-        trajectories = s.channel("TRAJ", "actor", "learner", config.num_actors, versions=params)
+        trajectories = s.channel("TRAJ", "actor", "learner", config.num_actors, versions=params, max_lag=0)
         s.spawn("actor", config.num_actors, act_in_step, config, parts, params, trajectories)  # envs > actors
         while state.env_steps < config.env_steps:
             batch = trajectories.get(config.num_actors, by_sender=True)  # actors > learner

@@ -97,6 +97,21 @@ def acting_parts(
     return Parts(factory.spec, factory.make, agent, learner=None, seed=seed, origin=origin)
 
 
+def preloads(agent: Any) -> tuple[str, ...]:
+    """Modules that actors in processes of their own will import, worth importing once for all of them."""
+    always = ("gymnasium", "shoal.envs.single", "shoal.actors.synchronous", "shoal.actors.asynchronous", __name__)
+    return always if agent.plan is not None else (*always, "jax", "equinox", "shoal.agents.actor_critic")
+
+
+def refuse_nameless(factory: EnvFactory, network: Any) -> None:
+    """Raises ConfigError for what actors in other processes could not find by name."""
+    remedy = "put it into a module of its own and give that name, or use --engine threads"
+    if factory.origin is None:
+        raise ConfigError(f"env {factory.name} cannot be found by name in another process; {remedy}")
+    if not isinstance(network, str) and importable_name(network) is None:
+        raise ConfigError(f"network {network!r} cannot be found by name in another process; {remedy}")
+
+
 def segment_seed(config: Any, env_steps: int) -> int:
     """Root of the randomness of environments and acting from `env_steps` on.
 

@@ -31,7 +31,7 @@ class Options:
 
     env: str
     """environment id: CartPole-v1, ale:pong, package.module:EnvClass; `shoal list envs` has more"""
-    engine: Literal["inline", "threads", "simulated"] | None = None
+    engine: Literal["inline", "threads", "processes", "simulated"] | None = None
     """where the workers run; default: inline where one actor and the learner take turns anyway, else threads"""
     order: Literal["free", "fixed"] = "free"
     """fixed: data is consumed in one fixed order, so that a run can be repeated exactly"""

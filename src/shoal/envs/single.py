@@ -19,6 +19,7 @@ from shoal.envs.encoding import native_action, writer
 from shoal.envs.masks import has_legal_action
 from shoal.envs.wrappers.time_limit import limited_by_restart
 from shoal.errors import ConfigError, EnvironmentFault
+from shoal.processes import status
 from shoal.trees import read_at, tree_items, tree_map
 from shoal.types import ACTION_MASK, Discrete, EnvSpec, Steps
 
@@ -63,10 +64,15 @@ class SingleVector:
         self._floats = [(path, leaf) for path, leaf in tree_items(self._rows.obs) if leaf.dtype.kind == "f"]
 
     def reset(self, seed: int) -> None:
+        page = status.mine
         for slot in range(self.num_envs):
             self._seeds[slot] = seeds.derive(seed, "env", self._first_index + slot)
             self._steps[slot] = 0
+            if page is not None:
+                page.enter_env(self._first_index + slot, self._seeds[slot] or 0, 0)
             self._restart(slot, seed=self._seeds[slot])
+        if page is not None:
+            page.leave_env()
         self._check_batch(range(self.num_envs), "reset")
         self._pending = list(range(self.num_envs))
 
@@ -76,12 +82,17 @@ class SingleVector:
             raise ValueError(f"{len(action)} actions for {len(chosen)} environments")
         if not set(chosen).isdisjoint(self._pending):
             raise ValueError("an environment was sent an action before its last row was received")
+        page = status.mine  # in a process of its own: where it is, should it never come back
         for slot, env_action in zip(chosen, self._own_actions(action), strict=True):
             self._steps[slot] += 1
+            if page is not None:
+                page.enter_env(self._first_index + slot, self._seeds[slot] or 0, self._steps[slot])
             if self._ended[slot]:
                 self._restart(slot)
             else:
                 self._step(slot, env_action)
+        if page is not None:
+            page.leave_env()
         self._check_batch(chosen, "step")
         self._pending.extend(chosen)
 

@@ -7,8 +7,6 @@ each word has one writer.
 
 from typing import NamedTuple
 
-import numpy as np
-
 from shoal.processes.memory import Segment
 
 SIZE = 4096
@@ -96,8 +94,3 @@ def adopt(descriptor: int) -> Status:
     global mine  # one page a process, by its nature
     mine = Status(Segment(descriptor, SIZE))
     return mine
-
-
-def words_for_seed(seed: object) -> int:
-    """A seed as the page can hold it; -1 for none."""
-    return int(seed) if isinstance(seed, int | np.integer) else -1

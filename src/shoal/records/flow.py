@@ -23,14 +23,25 @@ class FlowRecord:
         self._segment: dict[str, Any] = {"from_env_steps": from_env_steps}
         self._flow = {"architecture": architecture, "segments": [*earlier, self._segment]}
 
-    def write(self, rows: list[dict[str, Any]], phases: Seconds, waits: Seconds, env_steps: int) -> None:
-        """Replace this start's segment with the engine's totals so far, in one step."""
-        self._segment.update(to_env_steps=env_steps, rows=rows, phases=phases, waits=waits)
+    def write(
+        self,
+        rows: list[dict[str, Any]],
+        phases: Seconds,
+        waits: Seconds,
+        env_steps: int,
+        pids: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """Replace this start's segment with the engine's totals so far, in one step.
+
+        Args:
+          pids: workers that were processes: {"system", "role", "index", "epoch", "pid"}.
+        """
+        self._segment.update(to_env_steps=env_steps, rows=rows, phases=phases, waits=waits, pids=pids or [])
         replace_json(self.path, self._flow)
 
 
 def read_flow(path: Path) -> dict[str, Any]:
-    """The whole record: {"architecture", "segments": [{"from_env_steps", "rows", "phases", "waits"}]}.
+    """The whole record: {"architecture", "segments": [{"from_env_steps", "rows", "phases", "waits", "pids"}]}.
 
     Raises:
       ConfigError: the file is missing or not a flow record.

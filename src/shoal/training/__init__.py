@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import envs
 from shoal.architectures import presets, registry
-from shoal.architectures.assemble import default_engine, environment_for, make_parts
+from shoal.architectures.assemble import default_engine, environment_for, make_parts, refuse_nameless
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -48,7 +48,7 @@ def train(
       architecture: a name that `shoal list architectures` shows.
       env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
       config: the architecture's Config; without it the preset for this kind of environment.
-      engine: inline, threads or simulated; without it the one that suits the architecture.
+      engine: inline, threads, processes or simulated; without it the one that suits the architecture.
       order: free, or fixed for runs that repeat bit for bit.
       network: auto, mlp, nature_cnn, impala_cnn, lstm, gru, `module:Class` or a class.
       stop_return: stop when the mean raw return of the last 100 episodes reaches this.
@@ -74,6 +74,8 @@ def train(
     }
     check_engine(settings["engine"], order)
     check_stops(stop_return, stop_minutes)
+    if settings["engine"] == "processes":
+        refuse_nameless(factory, network)
     RunDir.refuse_used(run_dir)
 
     from shoal.training.process import prepare_process

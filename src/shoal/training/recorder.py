@@ -60,12 +60,14 @@ class Recorder:
         self._lags: list[np.ndarray] = []
         self._row_steps, self._row_s, self._view_s, self._saved_s = 0, 0.0, 0.0, 0.0
         self._seconds: dict[str, float] = {}
+        self._losses = 0
 
     def attach(self, engine: Engine, flow: FlowRecord, state: LearnerState, until: int) -> None:
         """Begin a segment on a fresh engine, from `state`, which ends when `until` env_steps were received."""
         self.engine, self.flow, self.state, self.until = engine, flow, state, until
         self._wall_base = self.progress.wall_s
         self._row_steps, self._row_s, self._view_s, self._saved_s = state.env_steps, 0.0, 0.0, 0.0
+        self._losses = 0
         self._seconds = {}
         engine.on_note = self._note
 
@@ -146,7 +148,9 @@ class Recorder:
         checkpoint.save(
             self.run.checkpoints_path, self.state.env_steps, pack(self.state), meta, self.episodes.return_mean
         )
-        self.flow.write(self.engine.rows(), self.engine.phases(), self.engine.waits(), self.state.env_steps)
+        self.flow.write(
+            self.engine.rows(), self.engine.phases(), self.engine.waits(), self.state.env_steps, self.engine.pids
+        )
         self.saved_env_steps = self.state.env_steps
         self._saved_s = self.engine.now()
 
@@ -191,11 +195,22 @@ class Recorder:
         fill = self.engine.fill().get("TRAJ")
         if fill is not None:
             row["queue_fill_frac"] = fill
+        losses = self._log_losses()
+        if losses:
+            row["workers_restarted"] = losses
         dropped = self.engine.drops().get("TRAJ", 0)
         if dropped:
             row["trajectories_dropped"] = dropped
         totals = self._totals()
         return row | {name: value - self._seconds.get(name, 0.0) for name, value in totals.items()}
+
+    def _log_losses(self) -> int:
+        """Log workers that were started anew or dropped since the last look; how many there were in this segment."""
+        losses = self.engine.losses()
+        for line in losses[self._losses :]:
+            self.run.log(line)
+        self._losses = len(losses)
+        return self._losses
 
     def _totals(self) -> dict[str, float]:
         """phase_s/<phase> over all roles and wait_s/<role>/<wire>, in seconds since the engine began."""

@@ -4,7 +4,7 @@
 from types import ModuleType
 from typing import Any
 
-from shoal.architectures.assemble import segment_seed
+from shoal.architectures.assemble import preloads, segment_seed
 from shoal.architectures.base import Parts
 from shoal.engines import make_engine
 from shoal.envs import EnvFactory
@@ -39,6 +39,7 @@ class Session:
                 end = self._segment_end(state.env_steps)
                 engine = make_engine(self.settings["engine"], order=self.settings["order"])
                 flow = FlowRecord(self.run.flow_path, self.architecture, state.env_steps)
+                engine.preload = preloads(parts.agent)
                 recorder.attach(engine, flow, state, until=end)
                 parts = parts._replace(seed=segment_seed(self.config, state.env_steps))
                 with SignalWatch(engine.stop, recorder.close) as watch:
