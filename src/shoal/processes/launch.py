@@ -48,6 +48,7 @@ class Child:
     def close(self) -> None:
         """Kill it if it still runs, and give everything back."""
         self.kill()
+        self._launcher.forget(self.pid)
         self.link.close()
         self._lifeline.close()
         with contextlib.suppress(OSError):
@@ -57,12 +58,13 @@ class Child:
 class Launcher:
     """This process's connection to a fork server. Threads may share it."""
 
-    def __init__(self, link: Link, server: subprocess.Popen | None = None, lifeline: socket.socket | None = None):
-        self._link, self._server, self._lifeline = link, server, lifeline
+    def __init__(self, link: Link, server: subprocess.Popen | None = None):
+        self._link, self._server = link, server
         self._numbers = itertools.count()
         self._state = threading.Condition()
         self._born: dict[int, tuple[int, int]] = {}
         self._codes: dict[int, int] = {}
+        self._links: dict[int, Link] = {}
         self._over = False
         self._preloaded: set[str] = set()
         self._reader = threading.Thread(target=self._read, name="fork server", daemon=True)
@@ -74,16 +76,13 @@ class Launcher:
         if not sys.platform.startswith("linux"):
             raise ConfigError("processes need Linux; use --engine threads")
         ours, theirs = Link.pair()
-        lifeline, theirs_line = make_lifeline()
-        ends = (theirs.fileno(), theirs_line.fileno())
         environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # accelerators are for the learner's process
-        command = [sys.executable, "-c", BOOTSTRAP, *map(str, ends), *sys.path]
+        command = [sys.executable, "-c", BOOTSTRAP, str(theirs.fileno()), *sys.path]
         server = subprocess.Popen(
-            command, pass_fds=ends, env=environment, start_new_session=True, stdin=subprocess.DEVNULL
+            command, pass_fds=[theirs.fileno()], env=environment, start_new_session=True, stdin=subprocess.DEVNULL
         )
         theirs.close()
-        theirs_line.close()
-        return cls(ours, server, lifeline)
+        return cls(ours, server)
 
     @property
     def alive(self) -> bool:
@@ -128,6 +127,9 @@ class Launcher:
                 raise ShoalError("the process that starts workers has ended: start the run again") from error
             born = self._state.wait_for(lambda: number in self._born or self._over, seconds)
             pid, handle = self._born.pop(number, (0, -1))
+            self._links[pid] = ours
+            if pid in self._codes:
+                self._hang_up(pid)
         theirs.close()
         end.close()
         if not born or pid == 0:
@@ -142,6 +144,11 @@ class Launcher:
             self._state.wait_for(lambda: pid in self._codes or self._over, seconds)
             return self._codes.get(pid)
 
+    def forget(self, pid: int) -> None:
+        """Nobody will ask about this child any more."""
+        with self._state:
+            self._links.pop(pid, None)
+
     def close(self) -> None:
         """End the server, and with it all children."""
         with contextlib.suppress(OSError):
@@ -152,8 +159,13 @@ class Launcher:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._server.wait(10)
             self._server.kill()
-        if self._lifeline is not None:
-            self._lifeline.close()
+
+    def _hang_up(self, pid: int) -> None:
+        """A child has ended: whoever listens to it is told, even where something it left behind holds its end."""
+        link = self._links.pop(pid, None)
+        if link is not None:
+            with contextlib.suppress(OSError):
+                link.shutdown()
 
     def _read(self) -> None:
         try:
@@ -161,7 +173,9 @@ class Launcher:
                 message = self._link.receive()
                 with self._state:
                     if "ended" in message.header:
-                        self._codes[message.header["ended"]] = message.header["code"]
+                        pid = message.header["ended"]
+                        self._codes[pid] = message.header["code"]
+                        self._hang_up(pid)
                     else:
                         self._born[message.header["number"]] = (message.header["pid"], message.descriptors[0])
                     self._state.notify_all()
@@ -191,8 +205,7 @@ def _close_shared() -> None:
 
 BOOTSTRAP = """
 import sys
-ends, sys.path[:] = sys.argv[1:3], sys.argv[3:]
-sys.argv[1:] = ends
+sys.path[:], sys.argv[2:] = sys.argv[2:], []
 from shoal.processes.server import main
 main()
 """

@@ -50,7 +50,7 @@ class Server:
                         self._answer(fd)
         finally:
             for pid in self._children:
-                os.kill(pid, signal.SIGKILL)
+                kill_with_its_own(pid)
 
     def _answer(self, fd: int) -> None:
         link = self._clients[fd]
@@ -65,7 +65,7 @@ class Server:
             link.close()
             for pid, asker in self._children.items():
                 if asker == fd:
-                    os.kill(pid, signal.SIGKILL)
+                    kill_with_its_own(pid)
                     self._children[pid] = -1
 
     def _fork(self, link: Link, message: Message) -> None:
@@ -100,10 +100,19 @@ class Server:
                 return
             if pid == 0:
                 return
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what it started itself and left behind
             link = self._clients.get(self._children.pop(pid, -1))
             if link is not None:
                 with contextlib.suppress(Hangup):
                     link.send({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def kill_with_its_own(pid: int) -> None:
+    """Kill a child that was not reaped yet, and what it started itself and left behind."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):  # it is gone, or has no group of its own yet
+            kill(pid, signal.SIGKILL)
 
 
 def preload(header: dict[str, Any]) -> None:
@@ -122,6 +131,7 @@ def be_child(parent: int, server: Link, message: Message) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what Ctrl-C means
         end_with_parent(parent)
+        os.setpgid(0, 0)
         lifeline, end, *rest = message.descriptors
         hang_on(lifeline)
         faulthandler.enable()
@@ -138,11 +148,9 @@ def be_child(parent: int, server: Link, message: Message) -> NoReturn:
 
 
 def main() -> None:
-    """Started by `launch` with the connection's and the lifeline's descriptors."""
-    connection, lifeline = int(sys.argv[1]), int(sys.argv[2])
+    """Started by `launch` with the connection's descriptor; its end is this server's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    hang_on(lifeline)
-    Server(Link(socket.socket(fileno=connection))).serve()
+    Server(Link(socket.socket(fileno=int(sys.argv[1])))).serve()
 
 
 if __name__ == "__main__":

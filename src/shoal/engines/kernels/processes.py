@@ -76,9 +76,10 @@ class Processes(Kernel):
                 shadow.serve(parcel)
                 return
             except Hangup:
-                death = self._death(worker, shadow)
                 strikes = 0 if shadow.handed_over else strikes + 1
-                if self.fixed or strikes >= STRIKES or (shadow.hung and shadow.page.env):
+                last = self.fixed or strikes >= STRIKES or (shadow.hung and shadow.page.env is not None)
+                death = self._death(worker, shadow, last)
+                if last or isinstance(death, Stopped):
                     raise death from None
                 worker.engine.record_loss(worker, "restarted", death)
                 worker.epoch += 1
@@ -141,7 +142,7 @@ class Processes(Kernel):
             page.ask_to_stop()
         return shadow
 
-    def _death(self, worker: Worker, shadow: Shadow) -> BaseException:
+    def _death(self, worker: Worker, shadow: Shadow, last: bool) -> BaseException:
         """Why a child ended without a word: whose fault, and where."""
         code = shadow.child.wait(EXIT_S)
         if worker.interrupt is not None or worker.engine.stop_reason is not None:
@@ -154,7 +155,7 @@ class Processes(Kernel):
             kind = HangError if shadow.hung else WorkerDied
             return kind(f"{who} {how}{doing}; look at what it does there, or give it more memory or time")
         where = f"environment {env.index} (seed {env.seed}, step {env.step})"
-        if code == -signal.SIGKILL and not shadow.hung:
+        if code == -signal.SIGKILL and not shadow.hung and not last:
             return WorkerDied(f"{who} {how}{doing}, in {where}; somebody killed it, or memory ran out")
         return EnvironmentFault(f"{where}: {who} {how} inside its code; fix the environment")
 
