@@ -20,8 +20,12 @@ from shoal.envs.masks import has_legal_action
 from shoal.envs.wrappers.time_limit import limited_by_restart
 from shoal.errors import ConfigError, EnvironmentFault
 from shoal.processes import status
+from shoal.processes.patience import TooLong, at_most
 from shoal.trees import read_at, tree_items, tree_map
 from shoal.types import ACTION_MASK, Discrete, EnvSpec, Steps
+
+CLOSE_SECONDS = 3.0
+"""after which an environment that is being closed is left to itself"""
 
 
 class SingleVector:
@@ -191,8 +195,8 @@ def construction_fault(env_id: str, index: int, error: BaseException) -> Environ
 
 
 def close_quietly(env: Any) -> None:
-    """Close one environment; a close that fails must not hide what went wrong before it."""
-    with contextlib.suppress(Exception, SystemExit, GeneratorExit):
+    """Close one environment; a close that fails or never returns must not hide what went wrong before it."""
+    with contextlib.suppress(Exception, SystemExit, GeneratorExit, TooLong), at_most(CLOSE_SECONDS):
         env.close()
 
 

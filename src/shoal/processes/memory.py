@@ -41,8 +41,9 @@ class Segment:
     """Memory that processes map: anonymous, passed on by descriptor."""
 
     def __init__(self, descriptor: int, size: int):
-        self.descriptor, self.size = descriptor, size
+        self.descriptor = -1
         self.map = mmap.mmap(descriptor, size)
+        self.descriptor, self.size = descriptor, size
 
     @classmethod
     def create(cls, size: int, purpose: str = "a segment") -> "Segment":
@@ -73,6 +74,9 @@ class Segment:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+    def __del__(self):
+        self.close()
 
 
 class SlotBook:

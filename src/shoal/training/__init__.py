@@ -22,7 +22,7 @@ from shoal.records.run_dir import RunDir
 if TYPE_CHECKING:
     from shoal.training.result import Result
 
-SETTINGS = ("engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes")
+SETTINGS = ("engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes", "hang_seconds")
 """what a run needs besides its Config, kept in config.json"""
 
 
@@ -38,6 +38,7 @@ def train(
     env_kwargs: dict[str, Any] | None = None,
     stop_return: float | None = None,
     stop_minutes: float | None = None,
+    hang_seconds: float = 60.0,
     command: list[str] | None = None,
     quiet: bool = False,
     **fields: Any,
@@ -53,6 +54,7 @@ def train(
       network: auto, mlp, nature_cnn, impala_cnn, lstm, gru, `module:Class` or a class.
       stop_return: stop when the mean raw return of the last 100 episodes reaches this.
       stop_minutes: stop after this much training.
+      hang_seconds: on processes, a worker that does nothing for so long is taken for stuck and ended.
       quiet: show nothing.
       fields: fields of the Config to change, such as env_steps=100_000, seed=1.
 
@@ -71,9 +73,12 @@ def train(
         "env_kwargs": env_kwargs or {},
         "stop_return": stop_return,
         "stop_minutes": stop_minutes,
+        "hang_seconds": hang_seconds,
     }
     check_engine(settings["engine"], order)
     check_stops(stop_return, stop_minutes)
+    if not 0 < hang_seconds < float("inf"):
+        raise ConfigError(f"hang_seconds={hang_seconds} must be above 0 and finite; change --hang-seconds")
     if settings["engine"] == "processes":
         refuse_nameless(factory, network)
     RunDir.refuse_used(run_dir)

@@ -37,6 +37,8 @@ LOOK_S = 0.04
 """seconds between looks at the children"""
 GRACE_S = 2.0
 """seconds that a child has to end by itself before it is killed"""
+LAUNCH_S = 60.0
+"""seconds that a child may take to import what it needs, however impatient the run is"""
 EXIT_S = 2.0
 """seconds to learn how a child ended"""
 STRIKES = 3
@@ -186,7 +188,7 @@ class Watch:
         moves = shadow.page.moves
         if moves != self._moves or not shadow.listening:
             self._moves, self._since = moves, now
-        elif now - self._since > worker.engine.hang_seconds:
+        elif now - self._since > max(worker.engine.hang_seconds, LAUNCH_S if shadow.page.busy == "launch" else 0.0):
             shadow.hung = not shadow.child.is_stopped()
             shadow.child.kill()
 
