@@ -75,12 +75,7 @@ def train(
         "stop_minutes": stop_minutes,
         "hang_seconds": hang_seconds,
     }
-    check_engine(settings["engine"], order)
-    check_stops(stop_return, stop_minutes)
-    if not 0 < hang_seconds < float("inf"):
-        raise ConfigError(f"hang_seconds={hang_seconds} must be above 0 and finite; change --hang-seconds")
-    if settings["engine"] == "processes":
-        refuse_nameless(factory, network)
+    check_settings(settings, factory)
     RunDir.refuse_used(run_dir)
 
     from shoal.training.process import prepare_process
@@ -233,6 +228,17 @@ def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
                 f"field {name!r} is unknown to {module.__name__.rpartition('.')[2]}; nearest: {nearest[0]}"
             )
     return dataclasses.replace(config, **fields) if fields else config
+
+
+def check_settings(settings: dict[str, Any], factory: Any) -> None:
+    """Raises ConfigError for what cannot be run, before JAX is imported."""
+    check_engine(settings["engine"], settings["order"])
+    check_stops(settings["stop_return"], settings["stop_minutes"])
+    seconds = settings["hang_seconds"]
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"hang_seconds={seconds} must be above 0 and finite; change --hang-seconds")
+    if settings["engine"] == "processes":
+        refuse_nameless(factory, settings["network"])
 
 
 def check_stops(stop_return: float | None, stop_minutes: float | None) -> None:
