@@ -4,8 +4,10 @@
 Everybody is a process of its own; they take turns (A, B, ..., A, B, ...) so that a machine that slows down slows all.
 Each peer runs with the number of threads that a pilot found best for it, on two forms of the environment:
 
-    single   eight environments from gymnasium.make, stepped in a loop: what the peers do by themselves
+    single   environments from gymnasium.make, stepped in a loop: what the peers do by themselves
     native   Gymnasium's own vector CartPole: what shoal does by itself
+
+With 64 environments (--num-envs 64) shoal also runs on EnvPool's CartPole, beside the peers' own ways.
 
 shoal compiles anew in every run (its cache is empty), which counts in the seconds of the whole process and until the
 first update, not in steps/s. Those count from the first update (of the peers) or the first row of metrics (of shoal)
@@ -25,7 +27,7 @@ from benchmarks.peers.install import python_of
 from shoal.records.metrics import read_rows
 
 MODULE = "benchmarks.peers.cartpole_ppo"
-FORMS = {"single": environments.SINGLE, "native": environments.NATIVE}
+FORMS = {"single": environments.SINGLE, "native": environments.NATIVE, "envpool": environments.ENVPOOL}
 PEER_VECTORS = {"single": "dummy", "native": "native"}
 THREADS = (1, 2)
 
@@ -73,6 +75,7 @@ def run_peer(library: str, vector: str, threads: int, env_steps: int, seed: int)
         words = {
             "--library": library,
             "--vector": vector,
+            "--num-envs": settings.NUM_ENVS,
             "--env-steps": env_steps,
             "--threads": threads,
             "--seed": seed,
@@ -123,6 +126,7 @@ def best_threads(contenders: list[Contender], env_steps: int, repeats: int) -> t
 def parts_alone(form: str, seconds: float) -> dict[str, Any]:
     """Environment, act and update of shoal alone, in a process of their own."""
     command = [sys.executable, "-m", "benchmarks.peers.shoal_parts", "--env", FORMS[form], "--seconds", str(seconds)]
+    command += ["--num-envs", str(settings.NUM_ENVS)]
     return processes.run(command, env={"JAX_PLATFORMS": "cpu"}).answer()
 
 
@@ -143,7 +147,7 @@ def take_turns(turns: dict[str, Callable[[int], dict[str, Any]]], repeats: int) 
     return runs
 
 
-def summary(runs: list[dict], contenders: list[Contender]) -> dict[str, Any]:
+def summary(runs: list[dict], contenders: list[Contender], forms: list[str]) -> dict[str, Any]:
     """Medians of each contender, ratios repeat by repeat, and shoal's distance to its parts alone."""
     shown = (
         "steps_per_s",
@@ -162,12 +166,12 @@ def summary(runs: list[dict], contenders: list[Contender]) -> dict[str, Any]:
         each[c.name]["runs_that_reached_475"] = f"{len(reached)} of {len(solved)}"
     ratios = {}
     for peer in (c for c in contenders if c.library != "shoal"):
-        for form in dict.fromkeys((peer.form, "native")):
+        for form in dict.fromkeys((peer.form, *forms[1:])):
             for what, better in (("steps_per_s", 1), ("seconds", -1)):
                 pairs = zip(_values(runs, what, f"shoal {form}"), _values(runs, what, peer.name), strict=True)
                 ratios[f"shoal {form} / {peer.name}: {what}"] = record.summarise([(a / b) ** better for a, b in pairs])
     distance = {}
-    for form in FORMS:
+    for form in forms:
         alone = _values(runs, "in_series_steps_per_s", f"parts {form}")
         pairs = zip(_values(runs, "steps_per_s", f"shoal {form}"), alone, strict=True)
         distance[form] = record.summarise([a / b for a, b in pairs])
@@ -203,7 +207,10 @@ def main() -> None:
     parser.add_argument("--env-steps", type=int, default=None, help="per run; default 500,000")
     parser.add_argument("--repeats", type=int, default=None, help="default 5")
     parser.add_argument("--without-sbx", action="store_true")
+    parser.add_argument("--num-envs", type=int, default=settings.NUM_ENVS, help="environments; with 64 also on EnvPool")
     given = parser.parse_args()
+    settings.use(given.num_envs)
+    forms = ["single", "native", "envpool"] if given.num_envs >= 64 else ["single", "native"]
     env_steps = given.env_steps or (4_096 if given.quick else 500_000)
     repeats = given.repeats or (1 if given.quick else 5)
     if python_of("stable-baselines3") is None:
@@ -211,21 +218,20 @@ def main() -> None:
     began = record.conditions()
     with_sbx = python_of("sbx") is not None and not given.without_sbx and not given.quick
     libraries = ["sb3", "sbx"] if with_sbx else ["sb3"]
-    peers = [Contender(library, form) for library in libraries for form in FORMS]
+    peers = [Contender(library, form) for library in libraries for form in PEER_VECTORS]
     best, pilot = best_threads(peers, min(env_steps, 30_000), 1 if given.quick else 3)
     subproc = None if given.quick else subprocesses_once(30_000)
     turns: dict[str, Callable[[int], dict]] = {}
-    for form in FORMS:
+    for form in forms:
         turns[f"shoal {form}"] = lambda seed, form=form: run_shoal(form, env_steps, seed)
         for peer in (p for p in peers if p.form == form):
-            vector = PEER_VECTORS[form]
-            turns[peer.name] = lambda seed, p=peer, v=vector: run_peer(p.library, v, best[p], env_steps, seed)
+            turns[peer.name] = lambda seed, p=peer: run_peer(p.library, PEER_VECTORS[p.form], best[p], env_steps, seed)
         turns[f"parts {form}"] = lambda _, form=form: parts_alone(form, 0.5 if given.quick else 4.0)
     runs = take_turns(turns, repeats)
-    found = summary(runs, [*(Contender("shoal", form) for form in FORMS), *peers])
+    found = summary(runs, [*(Contender("shoal", form) for form in forms), *peers], forms)
     show(found)
     record.write(
-        "peers_cartpole_ppo",
+        "peers_cartpole_ppo" + ("" if given.num_envs == 8 else f"_{given.num_envs}"),
         MODULE,
         quick=given.quick,
         began=began,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment as Stable-Baselines3 makes it: eight single ones, each with Gymnasium's default wrappers."""
+"""The environment as Stable-Baselines3 makes it: single ones, each with Gymnasium's default wrappers."""
 
 import gymnasium
 
@@ -7,6 +7,8 @@ SINGLE = "benchmarks.peers.environments:cartpole"
 """what `shoal train --env` is given for single environments"""
 NATIVE = "CartPole-v1"
 """Gymnasium's own vector form of it, which shoal takes by itself"""
+ENVPOOL = "envpool:CartPole-v1"
+"""EnvPool's, written in C++"""
 
 
 def cartpole() -> gymnasium.Env:

@@ -39,6 +39,13 @@ SHOAL_FLAGS = {
 }
 
 
+def use(num_envs: int) -> None:
+    """Another number of environments, here and in the flags; batches grow with it."""
+    global NUM_ENVS, BATCH  # the module is the record of settings
+    NUM_ENVS = SHOAL_FLAGS["--envs-per-actor"] = num_envs
+    BATCH = NUM_ENVS * UNROLL
+
+
 def described() -> dict:
     """All of it, for a result."""
     return {name.lower(): value for name, value in globals().items() if name.isupper() and name != "SHOAL_FLAGS"}

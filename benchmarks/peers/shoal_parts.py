@@ -14,7 +14,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--env", required=True)
     parser.add_argument("--seconds", type=float, required=True, help="for each part")
+    parser.add_argument("--num-envs", type=int, required=True)
     given = parser.parse_args()
+    settings.use(given.num_envs)
     fields = {flag.lstrip("-").replace("-", "_"): value for flag, value in settings.SHOAL_FLAGS.items()}
     config = registry.load("ppo").Config(**fields)
     parts = alone.parts_of("ppo", config, given.env)

@@ -16,7 +16,7 @@ LIBRARIES = ("stable-baselines3", "sbx-rl", "torch", "jax", "gymnasium", "numpy"
 
 
 def make_envs(vector: str, seed: int):
-    """Eight CartPoles: `dummy` and `subproc` are the library's own ways, `native` is Gymnasium's vector form."""
+    """CartPoles: `dummy` and `subproc` are the library's own ways, `native` is Gymnasium's vector form."""
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
@@ -81,11 +81,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--library", choices=["sb3", "sbx"], default="sb3")
     parser.add_argument("--vector", choices=["dummy", "subproc", "native"], default="dummy")
+    parser.add_argument("--num-envs", type=int, required=True)
     parser.add_argument("--env-steps", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first-update", type=Path, required=True)
     given = parser.parse_args()
+    settings.use(given.num_envs)
     import torch
 
     torch.set_num_threads(given.threads)
