@@ -17,6 +17,12 @@ class ConfigError(ShoalError):
     exit_code = 2
 
 
+class MemoryShort(ShoalError):
+    """There is less memory than was asked for."""
+
+    exit_code = 2
+
+
 class EnvironmentFault(ShoalError):
     """An environment that raised, or returned something that breaks its own declaration."""
 

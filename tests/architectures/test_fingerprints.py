@@ -12,6 +12,7 @@ from shoal.architectures import registry
 from shoal.placement.twins import twin_parts
 
 ENGINES = ("inline", "threads", "processes", "simulated")
+FREE = ("threads", "processes")
 LOCK_STEP = ("a2c", "ppo")
 
 
@@ -70,10 +71,12 @@ def test_lock_step_has_lag_zero(architecture, engine):
 @pytest.mark.evidence("fingerprint", "impala")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_impala_has_lag_above_zero_and_bounded(engine):
-    run = run_small("impala", engine, updates=30, batch_trajectories=1, queue_slots=2)
-    lags = np.concatenate(run.lags)
-    # queued, in the actors' hands, and one in the hand of a blocked actor; free threads may pull just before a publish
+    # queued, in the actors' hands, and one in the hand of a blocked actor; where actors are free to be slow, nothing but
+    # the limit bounds the lag of what they hold
     bound = 2 + 2 * NUM_ACTORS
+    limit = {"max_lag": bound} if engine in FREE else {}
+    run = run_small("impala", engine, updates=30, batch_trajectories=1, queue_slots=2, **limit)
+    lags = np.concatenate(run.lags)
     assert 0 < lags.max() <= bound
     row = next(row for row in run.engine.rows() if row["message"] == "TRAJ")
     assert row["lag_max"] == lags.max()

@@ -15,6 +15,7 @@ from typing import Any
 
 from shoal.errors import ConfigError, ShoalError
 from shoal.processes.lifeline import make_lifeline
+from shoal.processes.limits import out_of_files
 from shoal.processes.link import Hangup, Link
 
 STARTUP_SECONDS = 60.0
@@ -177,7 +178,8 @@ class Launcher:
                         self._codes[pid] = message.header["code"]
                         self._hang_up(pid)
                     else:
-                        self._born[message.header["number"]] = (message.header["pid"], message.descriptors[0])
+                        handle = message.descriptors[0] if message.descriptors else -1
+                        self._born[message.header["number"]] = (message.header["pid"], handle)
                     self._state.notify_all()
         except (Hangup, OSError):
             with self._state:
@@ -186,15 +188,23 @@ class Launcher:
 
 
 _shared: list[Launcher] = []
+_inherited: list[Link] = []
+_one_at_a_time = threading.Lock()
+
+
+def inherit(server: Link) -> None:
+    """In a child, before it does anything: its own children come from the server that it came from."""
+    _inherited[:] = [server]
 
 
 def shared() -> Launcher:
-    """This process's fork server, started when first asked for, and anew when it was killed."""
-    if not _shared or not _shared[0].alive:
-        for old in _shared:
-            old.close()
-        _shared[:] = [Launcher.start()]
-    return _shared[0]
+    """This process's fork server, started when first asked for, and anew when it was killed; in a child, its parent."""
+    with _one_at_a_time:
+        if not _shared or not _shared[0].alive:
+            for old in _shared:
+                old.close()
+            _shared[:] = [Launcher(_inherited[0]) if _inherited else Launcher.start()]
+        return _shared[0]
 
 
 @atexit.register
@@ -209,14 +219,3 @@ sys.path[:], sys.argv[2:] = sys.argv[2:], []
 from shoal.processes.server import main
 main()
 """
-
-
-def out_of_files(error: OSError) -> ShoalError:
-    """The one line for a process that may open no more files."""
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return ConfigError(
-        f"no more than {limit} open files are allowed ({error.strerror}), too few for so many workers; "
-        "lower num_actors or raise `ulimit -n`"
-    )

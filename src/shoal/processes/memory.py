@@ -16,20 +16,12 @@ import os
 from typing import Any
 
 import numpy as np
-import psutil
 
-from shoal.errors import ShoalError
+from shoal.errors import MemoryShort
+from shoal.processes.limits import out_of_files, require_memory
 
 ALIGNMENT = 64
 """bytes; what XLA wants of arrays that it reads in place"""
-SPARE = 64 * 2**20
-"""bytes that stay free when memory is asked for"""
-
-
-class MemoryShort(ShoalError):
-    """There is less memory than was asked for."""
-
-    exit_code = 2
 
 
 def align(size: int) -> int:
@@ -48,13 +40,11 @@ class Segment:
     @classmethod
     def create(cls, size: int, purpose: str = "a segment") -> "Segment":
         """New zeroed memory of `size` bytes, all of it reserved. Raises MemoryShort in one line."""
-        room = psutil.virtual_memory().available
-        if size + SPARE > room:  # the kernel would grant it and kill somebody later
-            raise MemoryShort(
-                f"shared memory for {purpose} needs {size:,} bytes, {max(0, room - SPARE):,} are free; lower the "
-                "number of actors, environments per actor, unroll_length or queue slots"
-            )
-        descriptor = os.memfd_create("shoal", os.MFD_CLOEXEC)
+        require_memory(size, purpose)  # the kernel would grant it and kill somebody later
+        try:
+            descriptor = os.memfd_create("shoal", os.MFD_CLOEXEC)
+        except OSError as error:
+            raise out_of_files(error) from error
         try:
             os.posix_fallocate(descriptor, 0, size)
             return cls(descriptor, size)
@@ -62,7 +52,7 @@ class Segment:
             os.close(descriptor)
             raise MemoryShort(
                 f"shared memory for {purpose} needs {size:,} bytes ({error.strerror}); lower the number of actors, "
-                "environments per actor, unroll_length or queue slots, or raise the limit on memory or open files"
+                "environments per actor, unroll_length or queue slots, or raise its limit"
             ) from error
 
     def array(self, shape: Any, dtype: Any, offset: int = 0) -> np.ndarray:

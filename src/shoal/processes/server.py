@@ -17,6 +17,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
+from shoal.processes import launch
 from shoal.processes.codec import find
 from shoal.processes.lifeline import end_with_parent, hang_on
 from shoal.processes.link import Hangup, Link, Message
@@ -69,9 +70,13 @@ class Server:
                     self._children[pid] = -1
 
     def _fork(self, link: Link, message: Message) -> None:
-        mine, theirs = Link.pair()
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            mine, theirs = Link.pair()
+            pid = os.fork()
+        except OSError:  # no files or processes are left: the asker says so
+            self._refuse(link, message)
+            return
         if pid == 0:
             mine.close()
             os.close(self._woken)
@@ -89,6 +94,11 @@ class Server:
             link.send({"number": message.header["number"], "pid": pid}, descriptors=[handle])
         finally:
             os.close(handle)
+
+    def _refuse(self, link: Link, message: Message) -> None:
+        for descriptor in message.descriptors:
+            os.close(descriptor)
+        link.send({"number": message.header["number"], "pid": 0})
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -136,6 +146,7 @@ def be_child(parent: int, server: Link, message: Message) -> NoReturn:
         hang_on(lifeline)
         faulthandler.enable()
         link = Link(socket.socket(fileno=end))
+        launch.inherit(server)
         find(message.header["entry"])(link, message.header, rest, server)
         code = 0
     except Hangup:
