@@ -71,7 +71,7 @@ def test_lock_step_has_lag_zero(architecture, engine):
 @pytest.mark.evidence("fingerprint", "impala")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_impala_has_lag_above_zero_and_bounded(engine):
-    # queued, in the actors' hands, and one in the hand of a blocked actor; where actors are free to be slow, nothing but
+    # queued, in the hands of actors, and one in that of a blocked one; where actors are free to be slow, nothing but
     # the limit bounds the lag of what they hold
     bound = 2 + 2 * NUM_ACTORS
     limit = {"max_lag": bound} if engine in FREE else {}
