@@ -128,15 +128,15 @@ class Launcher:
                 raise ShoalError("the process that starts workers has ended: start the run again") from error
             born = self._state.wait_for(lambda: number in self._born or self._over, seconds)
             pid, handle = self._born.pop(number, (0, -1))
-            self._links[pid] = ours
+            if pid:
+                self._links[pid] = ours
             if pid in self._codes:
                 self._hang_up(pid)
         theirs.close()
         end.close()
         if not born or pid == 0:
-            raise ShoalError(
-                f"no worker process within {seconds:g} s: the machine is out of memory, processes or files"
-            )
+            reason = "could be started" if born else f"within {seconds:g} s"
+            raise ShoalError(f"no worker process {reason}: the machine is out of memory, processes or files")
         return Child(pid, handle, ours, lifeline, self)
 
     def exit_code(self, pid: int, seconds: float) -> int | None:

@@ -75,7 +75,9 @@ class Server:
             mine, theirs = Link.pair()
             pid = os.fork()
         except OSError:  # no files or processes are left: the asker says so
-            self._refuse(link, message)
+            for descriptor in message.descriptors:
+                os.close(descriptor)
+            link.send({"number": message.header["number"], "pid": 0})
             return
         if pid == 0:
             mine.close()
@@ -89,16 +91,16 @@ class Server:
             os.close(descriptor)
         self._clients[mine.fileno()] = mine
         self._children[pid] = link.fileno()
-        handle = os.pidfd_open(pid)
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            kill_with_its_own(pid)
+            link.send({"number": message.header["number"], "pid": 0})
+            return
         try:
             link.send({"number": message.header["number"], "pid": pid}, descriptors=[handle])
         finally:
             os.close(handle)
-
-    def _refuse(self, link: Link, message: Message) -> None:
-        for descriptor in message.descriptors:
-            os.close(descriptor)
-        link.send({"number": message.header["number"], "pid": 0})
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -63,6 +63,10 @@ class Status:
         self._name[0] = 0
         self._words[MOVES] += 1
 
+    def go_on(self) -> None:
+        """The child waits for processes that it watches itself: it is not stuck."""
+        self._words[MOVES] += 1
+
     @property
     def busy(self) -> str:
         """The piece of work that the child is in, or nothing."""
