@@ -6,6 +6,7 @@ import pytest
 from cli.shell import one_line_of, refusal, shoal_each
 
 TRAIN = ("train", "ppo", "--env", "CartPole-v1")
+PROCESSES = (*TRAIN, "--engine", "processes")
 
 CASES = [
     # (words, parts of the line that name the value and the remedy)
@@ -38,6 +39,9 @@ CASES = [
     ((*TRAIN, "--env-kwargs", "{x"), ("'{x'", "is not JSON", '{"name": 1}')),
     ((*TRAIN, "--env-kwargs", "[1]"), ("no JSON object",)),
     ((*TRAIN, "--env-kwargs", '{"gravity": 1}'), ("gravity", "valid names")),
+    ((*PROCESSES, "--unroll-length", "2000000000"), ("needs", "bytes", "are free", "unroll_length")),
+    ((*PROCESSES, "--num-actors", "10000000"), ("10000000 worker processes need", "open files", "ulimit")),
+    ((*PROCESSES, "--hang-seconds", "0"), ("hang_seconds=0.0", "--hang-seconds")),
     (("race", "--env", "CartPole-v1", "--env-steps", "100"), ("two or more",)),
     (("race", "ppo", "--env", "CartPole-v1", "--env-steps", "100"), ("two or more",)),
     (("race", "ppo", "ppo", "--env", "CartPole-v1", "--env-steps", "100"), ("different",)),

@@ -6,6 +6,8 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from shoal import envs, seeds
 from shoal.agents.host_policy import Plan, acting_in_numpy
 from shoal.architectures.base import Parts
@@ -13,6 +15,14 @@ from shoal.envs import EnvFactory
 from shoal.envs.modules import importable_name
 from shoal.envs.wrappers import wrapped
 from shoal.errors import ConfigError
+from shoal.processes.limits import require_files, require_memory
+from shoal.trees import tree_leaves
+from shoal.types import EnvSpec
+
+ROW_BYTES = 32
+"""of a trajectory's row besides its observation: action, reward, flags, log-probability, episode statistics"""
+SLOTS = 4
+"""unrolls of an actor in shared memory at once: being written, waiting, being learnt from"""
 
 
 def environment_for(config: Any, factory: EnvFactory) -> EnvFactory:
@@ -101,6 +111,17 @@ def preloads(agent: Any) -> tuple[str, ...]:
     """Modules that actors in processes of their own will import, worth importing once for all of them."""
     always = ("gymnasium", "shoal.envs.single", "shoal.actors.synchronous", "shoal.actors.asynchronous", __name__)
     return always if agent.plan is not None else (*always, "jax", "equinox", "shoal.agents.actor_critic")
+
+
+def require_room(config: Any, spec: EnvSpec) -> None:
+    """Ask for what actors in processes of their own will need, before anything starts.
+
+    Raises: ConfigError, MemoryShort in one line where the machine hasn't got it.
+    """
+    row = sum(np.dtype(leaf.dtype).itemsize * int(np.prod(leaf.shape)) for leaf in tree_leaves(spec.obs))
+    unroll = (config.unroll_length + 1) * config.envs_per_actor * (row + ROW_BYTES)
+    require_files(config.num_actors)
+    require_memory(SLOTS * unroll * config.num_actors, f"the unrolls of {config.num_actors} actors")
 
 
 def refuse_nameless(factory: EnvFactory, network: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import envs
 from shoal.architectures import presets, registry
-from shoal.architectures.assemble import default_engine, environment_for, make_parts, refuse_nameless
+from shoal.architectures.assemble import default_engine, environment_for, make_parts, refuse_nameless, require_room
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -75,7 +75,7 @@ def train(
         "stop_minutes": stop_minutes,
         "hang_seconds": hang_seconds,
     }
-    check_settings(settings, factory)
+    check_settings(settings, config, factory)
     RunDir.refuse_used(run_dir)
 
     from shoal.training.process import prepare_process
@@ -230,7 +230,7 @@ def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
     return dataclasses.replace(config, **fields) if fields else config
 
 
-def check_settings(settings: dict[str, Any], factory: Any) -> None:
+def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
     """Raises ConfigError for what cannot be run, before JAX is imported."""
     check_engine(settings["engine"], settings["order"])
     check_stops(settings["stop_return"], settings["stop_minutes"])
@@ -239,6 +239,7 @@ def check_settings(settings: dict[str, Any], factory: Any) -> None:
         raise ConfigError(f"hang_seconds={seconds} must be above 0 and finite; change --hang-seconds")
     if settings["engine"] == "processes":
         refuse_nameless(factory, settings["network"])
+        require_room(config, factory.spec)
 
 
 def check_stops(stop_return: float | None, stop_minutes: float | None) -> None:
