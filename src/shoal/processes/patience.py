@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 
 
@@ -27,6 +28,7 @@ def at_most(seconds: float) -> Iterator[None]:
         raise TooLong
 
     handler = signal.signal(signal.SIGALRM, interrupt)
+    began = monotonic()
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -34,4 +36,4 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         if left:
-            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - seconds), interval)
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (monotonic() - began)), interval)
