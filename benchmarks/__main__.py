@@ -15,6 +15,7 @@ MODULES = (
     "benchmarks.scaling.slow_actor",
     "benchmarks.learning.forced_lag",
     "benchmarks.learning.accept",
+    "benchmarks.learning.processes",
     "benchmarks.learning.memory",
     "benchmarks.learning.forms",
     "benchmarks.throughput.pong",

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import shoal
 from benchmarks import record
+from shoal import envs
+from shoal.architectures.presets import preset
 
 MODULE = "benchmarks.learning.accept"
 SHARE = 0.8
@@ -31,6 +33,10 @@ class Band(NamedTuple):
     network: str = "auto"
     learning_rate: float | None = None
     """None: the preset's"""
+    engine: str | None = None
+    """None: the one that `shoal train` would choose"""
+    actors: int | None = None
+    """that share the preset's environments; None: as many as the preset has"""
 
     @property
     def name(self) -> str:
@@ -40,7 +46,11 @@ class Band(NamedTuple):
     @property
     def fields(self) -> dict[str, Any]:
         """Fields that differ from the preset's."""
-        return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        rate = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        if self.actors is None:
+            return rate
+        config = preset(self.architecture, envs.resolve(self.env).spec)
+        return {**rate, "num_actors": self.actors, "envs_per_actor": config.num_envs // self.actors}
 
 
 BANDS = (
@@ -52,11 +62,11 @@ BANDS = (
 
 
 def train(band: Band, env_steps: int, seed: int) -> dict[str, Any]:
-    """One run with the preset for this environment, on the engine that `shoal train` would choose."""
+    """One run with the preset for this environment."""
     with tempfile.TemporaryDirectory() as folder:
         result = shoal.train(
             band.architecture, band.env, env_steps=env_steps, seed=seed, run_dir=Path(folder) / "run", quiet=True,
-            network=band.network, **band.fields,
+            network=band.network, engine=band.engine, **band.fields,
         )  # fmt: skip
     full = [row for row in result.metrics if row["episodes"] >= 100]
     aim = band.at_least if band.at_most == float("inf") else band.at_most

@@ -42,6 +42,17 @@ def test_reaches_its_band(architecture, env, least, tmp_path):
     assert reached >= len(SEEDS) - MAY_FAIL, f"{architecture} on {env}: {returns}"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.evidence("learning")
+@pytest.mark.parametrize("architecture", ["a2c", "ppo", "impala"])
+def test_reaches_its_band_on_processes(architecture, tmp_path):
+    split = {"num_actors": 2, "envs_per_actor": 8 if architecture == "impala" else 4}
+    returns = final_returns(architecture, "CartPole-v1", tmp_path, engine="processes", **split)
+    reached = sum(value >= 450 for value in returns)
+    assert reached >= len(SEEDS) - MAY_FAIL, f"{architecture} on processes: {returns}"
+
+
 CHAIN = {"ppo": {"env_steps": 60_000, "learning_rate": 1e-3}, "impala": {"env_steps": 60_000}}
 
 
