@@ -48,6 +48,7 @@ class Rollout:
     ):
         self.env, self.agent, self.seed = env, agent, seed
         self.to_env = env.spec.action.to_env
+        self.losses = getattr(env, "take_reports", list)  # nothing to tell where environments cannot be lost
         self.indices = first_index + np.arange(env.num_envs)
         self.env_step = 0
         self.initial_memory = self.memory = agent.memory(env.num_envs)
@@ -71,6 +72,8 @@ class Rollout:
         self.obs = tree_map(np.copy, obs)  # the rows are about to become the receiver's
         trajectory = phase("assemble", self._assemble, rows, bound, memory, version)
         note(env_steps_generated=int(np.count_nonzero(trajectory.valid)))
+        for line in self.losses():
+            note(env_worker_restarted=line)
         return trajectory
 
     def close(self) -> None:
@@ -161,7 +164,7 @@ class EpisodeCounter:
     def count(self, reward: Array, ended: Array, valid: Array) -> tuple[Array, Array]:
         """(reward, ended, valid), each [T, B] -> (episode_return, episode_length), each [T, B].
 
-        Rows in which no episode ended hold NaN and 0.
+        Rows in which no episode ended hold NaN and 0; so do those in which one was lost, ended but not valid.
         """
         returns = np.cumsum(reward, axis=0, dtype=np.float64) + self.open_return
         lengths = np.cumsum(valid, axis=0, dtype=np.int64) + self.open_length
@@ -180,6 +183,8 @@ class EpisodeCounter:
                 out[row, env] = at_end - before
                 last = np.r_[first[1:], True]
                 still_open[env[last]] -= at_end[last]
+            lost = ended & ~valid
+            episode_return[lost], episode_length[lost] = np.nan, 0
         return episode_return, episode_length
 
 

@@ -3,6 +3,7 @@
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from shoal import envs, seeds
 from shoal.agents.host_policy import Plan, acting_in_numpy
 from shoal.architectures.base import Parts
-from shoal.envs import EnvFactory
+from shoal.envs import EnvFactory, VectorEnv
 from shoal.envs.modules import importable_name
+from shoal.envs.pool import in_workers, require_workers
 from shoal.envs.wrappers import wrapped
 from shoal.errors import ConfigError
 from shoal.processes.limits import require_files, require_memory
@@ -31,6 +33,19 @@ def environment_for(config: Any, factory: EnvFactory) -> EnvFactory:
     Raises: ConfigError, EnvironmentFault where it cannot be.
     """
     return wrapped(factory, config.frame_stack, config.time_limit, config.mask_from_info)
+
+
+def maker_of(config: Any, factory: EnvFactory) -> Callable[[int, int], VectorEnv]:
+    """make(num_envs, first_index) of an actor's environments: in its own process, or in workers."""
+    if config.env_workers:
+        return in_workers(factory, config.env_workers, config.step_timeout)
+    return factory.make
+
+
+def require_env_workers(config: Any, factory: EnvFactory) -> None:
+    """Raises ConfigError or MemoryShort where there is no room for the workers that a config wants."""
+    if config.env_workers:
+        require_workers(factory, config.num_actors, config.env_workers, config.envs_per_actor)
 
 
 def make_parts(module: ModuleType, config: Any, factory: EnvFactory, network: Any) -> Parts:
@@ -55,7 +70,7 @@ def parts_around(agent: Any, module: ModuleType, config: Any, factory: EnvFactor
         )
     return Parts(
         spec=factory.spec,
-        make_env=factory.make,
+        make_env=maker_of(config, factory),
         agent=agent,
         learner=module.make_learner(config, agent),
         seed=segment_seed(config, 0),
@@ -104,7 +119,7 @@ def acting_parts(
 
         agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
     origin = f"{__name__}:acting_parts", (env, env_kwargs, architecture, fields, network, plan)
-    return Parts(factory.spec, factory.make, agent, learner=None, seed=seed, origin=origin)
+    return Parts(factory.spec, maker_of(config, factory), agent, learner=None, seed=seed, origin=origin)
 
 
 def preloads(agent: Any) -> tuple[str, ...]:

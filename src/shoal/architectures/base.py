@@ -89,6 +89,10 @@ class ActorCriticConfig:
     """agent steps after which an episode is truncated; none: the environment's own limit"""
     mask_from_info: bool = False
     """take the mask over actions from the environment's info["action_mask"]"""
+    env_workers: int = 0
+    """processes that step each actor's environments; 0: the actor steps them itself"""
+    step_timeout: float = 60.0
+    """seconds that an environment in a worker process may take over a step before it is ended"""
 
     @property
     def num_envs(self) -> int:
@@ -99,11 +103,16 @@ class ActorCriticConfig:
         require_types(self)
         positive = (
             "env_steps", "num_actors", "envs_per_actor", "unroll_length", "learning_rate", "optimiser_epsilon",
-            "max_grad_norm", "reward_scale", "frame_stack",
+            "max_grad_norm", "reward_scale", "frame_stack", "step_timeout",
         )  # fmt: skip
         require(self, positive, lambda x: x > 0, "must be above 0")
         require(self, ("discount", "trace_decay", "optimiser_decay"), lambda x: 0 <= x <= 1, "must lie in [0, 1]")
-        require(self, ("value_cost", "entropy_cost", "seed"), lambda x: x >= 0, "must be 0 or more")
+        require(self, ("value_cost", "entropy_cost", "seed", "env_workers"), lambda x: x >= 0, "must be 0 or more")
+        if self.env_workers > self.envs_per_actor:
+            raise ConfigError(
+                f"env_workers={self.env_workers} are more than the {self.envs_per_actor} environments of an actor; "
+                "lower --env-workers or raise --envs-per-actor"
+            )
         if self.reward_clip is not None:
             require(self, ("reward_clip",), lambda x: x > 0, "must be above 0, or none for no clipping")
         if self.time_limit is not None:

@@ -61,6 +61,7 @@ class AleVector:
     """
 
     split_invariant = True
+    steps_apart = False
 
     def __init__(self, spec: EnvSpec, game: str, settings: dict[str, Any], num_envs: int, first_index: int = 0):
         self.spec = spec

@@ -23,6 +23,9 @@ class VectorEnv(Protocol):
     observation of that episode. The next row of the same slot only resets: its action is ignored, its reward is 0,
     it ends nothing, its `obs` opens the next episode and its `valid` is False. The rows after `reset` look the same.
 
+    An environment that was lost with its process gives a row that is truncated and not valid: nothing is known of that
+    step, its `obs` is the last one that is, and its next row resets.
+
     Observations are trees, as `spec.obs` says: an array [N, ...], or dicts and tuples of arrays. Where the spec is
     masked, every row whose episode goes on has a legal action.
 
@@ -34,6 +37,8 @@ class VectorEnv(Protocol):
     num_envs: int
     split_invariant: bool
     """Whether 8 environments give the same data as twice 4 with `first_index` 0 and 4."""
+    steps_apart: bool
+    """Whether any of the environments can be sent an action without the others."""
 
     def reset(self, seed: int) -> None:
         """Start all environments anew; their first rows wait for `recv`.

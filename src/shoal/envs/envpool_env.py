@@ -73,6 +73,7 @@ class EnvpoolVector:
         self.num_envs = num_envs
         self._task, self._settings = task, settings
         self._batch = settings.get("batch_size", num_envs)
+        self.steps_apart = self._batch == 1
         if num_envs % self._batch:
             reason = f"{num_envs} environments are no multiple of batch_size={self._batch}"
             raise ConfigError(f"{spec.id}: {reason}; give a divisor of their number, or leave it out")

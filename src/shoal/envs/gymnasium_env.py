@@ -34,6 +34,7 @@ class NativeVector:
     """
 
     split_invariant = False
+    steps_apart = False
 
     def __init__(self, spec: EnvSpec, env_id: str, kwargs: dict[str, Any], num_envs: int, first_index: int = 0):
         self.spec = spec

@@ -35,6 +35,7 @@ class SingleVector:
     """
 
     split_invariant = True
+    steps_apart = True
 
     def __init__(self, spec: EnvSpec, construct: Callable[[], Any], num_envs: int, first_index: int = 0):
         self.spec = spec

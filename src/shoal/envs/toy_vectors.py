@@ -22,6 +22,7 @@ class ToyVector:
     """
 
     split_invariant = True
+    steps_apart = True
 
     def __init__(self, spec: EnvSpec, draws: int, num_envs: int, first_index: int):
         self.spec = spec

@@ -26,6 +26,7 @@ class TwinEnv:
     """A VectorEnv whose episodes last EPISODE_LENGTH steps, staggered over the environments."""
 
     split_invariant = True
+    steps_apart = False
 
     def __init__(self, spec: EnvSpec, num_envs: int, first_index: int):
         self.spec, self.num_envs = spec, num_envs

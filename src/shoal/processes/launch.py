@@ -187,6 +187,15 @@ class Launcher:
                 self._state.notify_all()
 
 
+def describe_exit(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "ended"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by {signal.Signals(-code).name}"
+
+
 _shared: list[Launcher] = []
 _inherited: list[Link] = []
 _one_at_a_time = threading.Lock()

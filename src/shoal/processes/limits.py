@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this process may have of memory and open files, asked before it is needed."""
+"""What this process may have of memory, open files and processes, asked before it is needed."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -14,6 +15,9 @@ SPARE_FILES = 64
 """descriptors for everything that is no worker's"""
 FILES_PER_WORKER = 8
 """descriptors that a launcher holds for a child: link, lifeline, process, page, segments"""
+SPARE_PROCESSES = 16
+"""threads and processes for everything that is no worker's"""
+CGROUP_PIDS = ("/sys/fs/cgroup", "/sys/fs/cgroup/pids")
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 CGROUP_USES = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 
@@ -50,15 +54,49 @@ def require_files(workers: int) -> None:
         return
     if hard not in (resource.RLIM_INFINITY, -1) and wanted > hard:
         raise ConfigError(
-            f"{workers} worker processes need {wanted} open files, {hard} are allowed; lower num_actors or raise "
-            "`ulimit -Hn`"
+            f"{workers} worker processes need {wanted} open files, {hard} are allowed; lower num_actors or "
+            "env_workers, or raise `ulimit -Hn`"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def require_processes(workers: int) -> None:
+    """Raises ConfigError in one line where so many children are more than may still be started."""
+    room = free_processes()
+    if workers > room:
+        raise ConfigError(
+            f"{workers} worker processes are more than the {room} that may still be started; lower num_actors or "
+            "env_workers, or raise `ulimit -u`"
+        )
+
+
+def free_processes() -> int:
+    """Processes that may still be started, by this machine, this user and the control group."""
+    kernel = Path("/proc/sys/kernel/threads-max").read_text()
+    running = Path("/proc/loadavg").read_text().split()[3].partition("/")[2]
+    room = int(kernel) - int(running)
+    for folder in CGROUP_PIDS:
+        try:
+            room = min(room, int(Path(folder, "pids.max").read_text()) - int(Path(folder, "pids.current").read_text()))
+        except (OSError, ValueError):  # no such group, or no limit
+            continue
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit != resource.RLIM_INFINITY and os.geteuid() != 0:  # which does not hold for root
+        room = min(room, limit - _threads_of_mine())
+    return max(0, room - SPARE_PROCESSES)
+
+
+def _threads_of_mine() -> int:
+    """Threads of all processes of this user: each counts."""
+    user = os.getuid()
+    found = psutil.process_iter(["uids", "num_threads"])
+    return sum(p.info["num_threads"] or 0 for p in found if p.info["uids"] and p.info["uids"].real == user)
 
 
 def out_of_files(error: OSError) -> ConfigError:
     """The one line for a process that may open no more files."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return ConfigError(
-        f"{error.strerror}: {limit} are allowed, too few for so many workers; lower num_actors or raise `ulimit -n`"
+        f"{error.strerror}: {limit} are allowed, too few for so many workers; lower num_actors or "
+        "env_workers, or raise `ulimit -n`"
     )

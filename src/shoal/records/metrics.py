@@ -33,6 +33,7 @@ METRICS = (
     Metric("policy_lag_max", "publishes", "largest policy lag since the previous row"),
     Metric("sample_reuse", "uses/step", "times each received step is used in an update"),
     Metric("workers_restarted", "workers", "whose process died and was started anew, since the run's last start"),
+    Metric("env_workers_restarted", "workers", "environment workers whose process died, since the run's last start"),
     Metric("trajectories_dropped", "trajectories", "thrown away because they were too old, since the run's last start"),
     Metric("queue_fill_frac", "0-1", "mean filled share of the queue that the learner reads, seen at its reads"),
     Metric("grad_norm", "1", "Euclidean norm of the gradient before clipping"),

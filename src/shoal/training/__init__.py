@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import envs
 from shoal.architectures import presets, registry
-from shoal.architectures.assemble import default_engine, environment_for, make_parts, refuse_nameless, require_room
+from shoal.architectures.assemble import (
+    default_engine,
+    environment_for,
+    make_parts,
+    refuse_nameless,
+    require_env_workers,
+    require_room,
+)
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -123,6 +130,7 @@ def resume(
     factory = environment_for(config, factory)
     check_stops(stop_return, stop_minutes)
     settings |= {"stop_return": stop_return, "stop_minutes": stop_minutes}
+    require_env_workers(config, factory)
     prepare_process()
     with run.claimed():
         saved = checkpoint.load_latest(run.checkpoints_path)
@@ -240,6 +248,7 @@ def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
     if settings["engine"] == "processes":
         refuse_nameless(factory, settings["network"])
         require_room(config, factory.spec)
+    require_env_workers(config, factory)
 
 
 def check_stops(stop_return: float | None, stop_minutes: float | None) -> None:

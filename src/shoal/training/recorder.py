@@ -56,18 +56,19 @@ class Recorder:
         self.stop_reason: str | None = None
         self.first_update_s: float | None = None
         self._generated: list[int] = []
+        self._restarted: list[str] = []
         self._sums: dict[str, list[float]] = {}
         self._lags: list[np.ndarray] = []
         self._row_steps, self._row_s, self._view_s, self._saved_s = 0, 0.0, 0.0, 0.0
         self._seconds: dict[str, float] = {}
-        self._losses = 0
+        self._losses = self._env_losses = 0
 
     def attach(self, engine: Engine, flow: FlowRecord, state: LearnerState, until: int) -> None:
         """Begin a segment on a fresh engine, from `state`, which ends when `until` env_steps were received."""
         self.engine, self.flow, self.state, self.until = engine, flow, state, until
         self._wall_base = self.progress.wall_s
         self._row_steps, self._row_s, self._view_s, self._saved_s = state.env_steps, 0.0, 0.0, 0.0
-        self._losses = 0
+        self._losses = self._env_losses = 0
         self._seconds = {}
         engine.on_note = self._note
 
@@ -171,6 +172,8 @@ class Recorder:
 
     def _note(self, **metrics: Any) -> None:
         self._generated.append(metrics.get("env_steps_generated", 0))  # an append is safe from many threads
+        if "env_worker_restarted" in metrics:
+            self._restarted.append(metrics["env_worker_restarted"])
 
     def _count_generated(self) -> int:
         while self._generated:  # taken one by one: actors go on appending
@@ -198,6 +201,8 @@ class Recorder:
         losses = self._log_losses()
         if losses:
             row["workers_restarted"] = losses
+        if self._log_restarts():
+            row["env_workers_restarted"] = self._env_losses
         dropped = self.engine.drops().get("TRAJ", 0)
         if dropped:
             row["trajectories_dropped"] = dropped
@@ -211,6 +216,13 @@ class Recorder:
             self.run.log(line)
         self._losses = len(losses)
         return self._losses
+
+    def _log_restarts(self) -> int:
+        """Log environment workers that were started anew since the last look; how many in this segment."""
+        while self._restarted:  # taken one by one: actors go on appending
+            self.run.log(self._restarted.pop(0))
+            self._env_losses += 1
+        return self._env_losses
 
     def _totals(self) -> dict[str, float]:
         """phase_s/<phase> over all roles and wait_s/<role>/<wire>, in seconds since the engine began."""

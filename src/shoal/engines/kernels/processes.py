@@ -151,7 +151,9 @@ class Processes(Kernel):
             return Stopped("its system was left")
         page, env = shadow.page, shadow.page.env
         who = f"process {shadow.child.pid} of {worker}"
-        how = f"did nothing for {worker.engine.hang_seconds:g} s and was ended" if shadow.hung else describe_exit(code)
+        how = launch.describe_exit(code)
+        if shadow.hung:
+            how = f"did nothing for {worker.engine.hang_seconds:g} s and was ended"
         doing = f" in phase {page.busy!r}" if page.busy else ""
         if env is None:
             kind = HangError if shadow.hung else WorkerDied
@@ -206,12 +208,3 @@ class FixedProcessKernel(Processes, FixedKernel):
         self._queue(worker, self.virtual_now + self._cost(name, ()) * worker.slow)
         self._next().switch()
         worker.check()
-
-
-def describe_exit(code: int | None) -> str:
-    """How a process ended, in words."""
-    if code is None:
-        return "ended"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    return f"was killed by {signal.Signals(-code).name}"

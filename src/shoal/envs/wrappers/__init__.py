@@ -5,6 +5,7 @@ Rewards and observations are normalised by the learner, rewards clipped by the l
 raw data travels. These three change what an episode is or what an agent sees, so they belong to the environment.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from shoal.envs.base import EnvFactory
@@ -27,6 +28,7 @@ def wrapped(
 
     Check: 8 wrapped environments give the data of twice 4, where 8 bare ones do.
     """
+    origin = factory.origin
     if frame_stack < 1:
         raise ConfigError(f"frame_stack={frame_stack} shows nothing; give a whole number of at least 1")
     if time_limit is not None and time_limit < 1:
@@ -45,4 +47,4 @@ def wrapped(
 
         stack = partial(FrameStack, length=frame_stack)
         factory = factory.around(stack, stacked_spec(factory.spec, frame_stack))
-    return factory
+    return replace(factory, origin=origin)

@@ -12,7 +12,7 @@ class Wrapper:
 
     def __init__(self, env: VectorEnv, spec: EnvSpec):
         self.env, self.spec = env, spec
-        self.num_envs, self.split_invariant = env.num_envs, env.split_invariant
+        self.num_envs, self.split_invariant, self.steps_apart = env.num_envs, env.split_invariant, env.steps_apart
         if hasattr(env, "frames_per_s"):
             self.frames_per_s: float = env.frames_per_s  # type: ignore[attr-defined]
 
