@@ -46,13 +46,27 @@ def uniforms(seed: int, stream: str, indices: np.ndarray, first_step: int, steps
 
     Check: two calls over halves of the steps, or of the indices, join to the call over the whole.
     """
+    words = _words(seed, stream, indices, first_step, steps, size)
+    # 23 bits and a half: every value is exact in float32 and neither 0 nor 1, so logarithms stay finite
+    return ((words >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-23)
+
+
+def keys(seed: int, stream: str, indices: np.ndarray, first_step: int, steps: int) -> np.ndarray:
+    """Keys for JAX's random functions, uint32 [steps, len(indices), 2], drawn as `uniforms` are.
+
+    Check: two calls over halves of the steps, or of the indices, join to the call over the whole.
+    """
+    words = _words(seed, stream, indices, first_step, steps, 1)
+    return words.view(np.uint32)
+
+
+def _words(seed: int, stream: str, indices: np.ndarray, first_step: int, steps: int, size: int) -> np.ndarray:
+    """Random words, uint64 [steps, len(indices), size]."""
     with np.errstate(over="ignore"):
         lane = _mix(_word(seed, stream) ^ _mix(np.asarray(indices, np.uint64) * _GOLDEN))
         step = np.arange(first_step, first_step + steps, dtype=np.uint64)
         counter = step[:, None] * np.uint64(size) + np.arange(size, dtype=np.uint64)
-        words = _mix(lane[None, :, None] + (counter[:, None, :] + np.uint64(1)) * _GOLDEN)
-    # 23 bits and a half: every value is exact in float32 and neither 0 nor 1, so logarithms stay finite
-    return ((words >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-23)
+        return _mix(lane[None, :, None] + (counter[:, None, :] + np.uint64(1)) * _GOLDEN)
 
 
 def gumbels(seed: int, stream: str, indices: np.ndarray, first_step: int, steps: int, size: int) -> np.ndarray:

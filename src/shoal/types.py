@@ -104,11 +104,11 @@ class Box:
 
         Check: -1 maps to low and 1 to high.
         """
-        low, high, middle, half = self._bounds
+        low, high, middle, half = self.bounds
         return np.clip(middle + half * np.asarray(action, np.float32), low, high)
 
     @cached_property
-    def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """low, high, middle and half width [*shape], made once: `to_env` runs every step."""
         low = np.asarray(self.low, np.float32).reshape(self.shape)
         high = np.asarray(self.high, np.float32).reshape(self.shape)

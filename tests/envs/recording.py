@@ -102,6 +102,8 @@ if importlib.util.find_spec("envpool"):
         Case("envpool:Game2048-v1", steps=200, takes_slots=False),
         Case("envpool:Hopper-v5", {"max_episode_steps": 20}, ends=BOTH, takes_slots=False),
     ]
+if importlib.util.find_spec("gymnax"):
+    CASES.append(Case("gymnax:CartPole-v1", {"max_steps_in_episode": 20}, ends=BOTH, takes_slots=False))
 if importlib.util.find_spec("mujoco"):
     CASES.append(Case("Hopper-v5", {"max_episode_steps": 20}, ends=BOTH))
 

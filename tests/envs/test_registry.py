@@ -72,7 +72,6 @@ def test_callables_keep_their_settings():
         ("ale:", None, "unknown game 'ale:'; see: shoal list envs"),
         ("ale:joust", None, "unknown game 'ale:joust'"),
         ("toy:cach", None, "unknown toy environment 'toy:cach'; nearest: toy:catch"),
-        ("gymnax:CartPole-v1", None, "gymnax environments are not available in this version"),
         ("pgx:connect_four", None, "pgx environments are not available in this version"),
         ("no_such_module:Env", None, "no module named 'no_such_module'"),
         ("envs.no_such:Env", None, "no module named 'envs.no_such'"),

@@ -20,7 +20,10 @@ def test_import_shoal_loads_nothing_heavy():
     assert loaded_by("import shoal; shoal.errors; shoal.__version__; dir(shoal)") == set()
 
 
-@pytest.mark.parametrize("module", ["types", "seeds", "errors", "envs", "engines", "records", "cli.main"])
+BELOW = ["types", "seeds", "errors", "envs", "envs.registry", "envs.jitted.ids", "engines", "records", "cli.main"]
+
+
+@pytest.mark.parametrize("module", BELOW)
 def test_no_jax_below_the_learners(module):
     assert not loaded_by(f"import shoal.{module}") & {"jax", "jaxlib", "equinox", "optax"}
 

@@ -29,6 +29,7 @@ BREACHES = [
     ("shoal.training", "import gymnasium as gym"),
     ("shoal.actors.rollout", "from ale_py import roms"),
     ("shoal.envs.toy", "import jax.numpy as jnp"),
+    ("shoal.envs.jitted.gymnax_env", "import gymnax"),
     ("shoal.types", "import optax"),
     ("shoal.cli.main", "import equinox"),
     ("shoal.architectures.ppo", "class Config:\n    import jax"),
@@ -44,6 +45,7 @@ def test_walls_bite(module, source):
 def test_walls_let_pass_what_they_should():
     assert broken_walls("shoal.engines.threads", "import time, threading, greenlet") == []
     assert broken_walls("shoal.envs.atari", "import ale_py, gymnasium") == []
+    assert broken_walls("shoal.envs.jitted.traced", "import jax") == []
     assert broken_walls("shoal.cli.doctor", "def devices():\n    import jax") == []
     assert broken_walls("shoal.types", "if TYPE_CHECKING:\n    import jax") == []
 
@@ -87,6 +89,6 @@ def test_the_ladder_bites(tmp_path):
     answer = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert answer.returncode == 1
     for broken in ["ladder", "No JAX", "stands alone"]:
-        assert any(broken in line and line.endswith("BROKEN") for line in answer.stdout.splitlines()), answer.stdout
+        assert any(broken in line and "BROKEN" in line for line in answer.stdout.splitlines()), answer.stdout
     for culprit in ["shoal.types -> shoal.seeds", "shoal.envs -> shoal.architectures", "shoal.engines -> optax"]:
         assert culprit in answer.stdout

@@ -23,6 +23,7 @@ WALLS = (
     ),
     Wall(("greenlet",), ("shoal.engines",), "only the scheduler switches between workers"),
     Wall(("gymnasium", "ale_py"), ("shoal.envs",), "simulators stay behind their adapters"),
+    Wall(("gymnax", "pgx"), (), "loading them takes seconds and starts JAX: importlib does it where an id needs them"),
     Wall(
         ("jax", "jaxlib", "equinox", "optax"),
         (
@@ -33,6 +34,7 @@ WALLS = (
             "shoal.agents",
             "shoal.losses",
             "shoal.networks",
+            "shoal.envs.jitted",
         ),
         "help, errors and simulators must start without JAX; import it inside the function",
         top_level_only=True,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inner loop: act, step, store. Start reading here."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from shoal.errors import EnvironmentFault
 from shoal.trees import read_at, tree_items, tree_map, write_at
 from shoal.types import Array, Box, EnvSpec, PyTree, Trajectory
 
+if TYPE_CHECKING:
+    from shoal.actors.jitted import JittedRollout
 
-def start(index: int, config: Any, parts: Any, epoch: int = 0) -> "Rollout":
-    """The rollout of actor `index`: its share of the environments, reset.
+
+def start(index: int, config: Any, parts: Any, epoch: int = 0) -> "Rollout | JittedRollout":
+    """The rollout of actor `index`: its share of the environments, reset. Environments written in JAX are stepped
+    together with the agent in one compiled call, where the agent can be compiled.
 
     An actor that was started anew (`epoch` above 0) does not relive what it did before: its seed is another one.
     """
@@ -25,10 +29,17 @@ def start(index: int, config: Any, parts: Any, epoch: int = 0) -> "Rollout":
     env = parts.make_env(config.envs_per_actor, first)
     try:
         return_discount = config.discount if config.normalise_reward else None
-        return Rollout(env, parts.agent, seed=seed, first_index=first, return_discount=return_discount)
+        made = _compiled if hasattr(env, "traced") and hasattr(parts.agent, "policy") else Rollout
+        return made(env, parts.agent, seed=seed, first_index=first, return_discount=return_discount)
     except BaseException:
         env.close()
         raise
+
+
+def _compiled(env: VectorEnv, agent: Any, **settings: Any) -> "JittedRollout":
+    from shoal.actors.jitted import JittedRollout
+
+    return JittedRollout(env, agent, **settings)
 
 
 class Rollout:
@@ -103,7 +114,7 @@ class Rollout:
 
     def _assemble(self, rows: "Rows", bound: object, memory: object, version: int) -> Trajectory:
         """Everything that can be computed for the whole unroll at once rather than per step."""
-        self._refuse_non_finite(rows)
+        refuse_non_finite(rows.obs, rows.reward, self.env.spec.id, self.indices, (self.seed, self.env_step))
         ended = rows.terminated | rows.truncated
         episode_return, episode_length = self.episodes.count(rows.reward, ended, rows.valid)
         return Trajectory(
@@ -121,18 +132,27 @@ class Rollout:
             discounted_return=() if self.returns is None else self.returns.count(rows.reward, ended),
         )
 
-    def _refuse_non_finite(self, rows: "Rows") -> None:
-        obs = [(f"obs (entry {path!r})" if path else "obs", values) for path, values in tree_items(rows.obs)]
-        for name, values in (*obs, ("reward", rows.reward)):
-            if values.dtype.kind != "f" or np.isfinite(values).all():
-                continue
-            t, b = np.argwhere(~np.isfinite(values))[0][:2]
-            # calls of `step` so far, the faulty one included, as adapters count; row 0 of obs came before any
-            step = self.env_step - len(rows.reward) + int(t) + (name == "reward")
-            raise EnvironmentFault(
-                f"environment {self.env.spec.id} #{self.indices[b]} (seed {self.seed}) returned a {name} that is not a "
-                f"finite number at step {step}; repair the environment or clip what it returns"
-            )
+
+def refuse_non_finite(obs: PyTree, reward: Array, env_id: str, indices: Array, seed_and_step: tuple[int, int]) -> None:
+    """Raises EnvironmentFault naming the first number of an unroll that is not finite.
+
+    Args:
+      obs, reward: [T+1, B, ...] and [T, B].
+      indices: [B], counted over all actors.
+      seed_and_step: the actor's seed, and the steps that its environments took up to the end of the unroll.
+    """
+    seed, taken = seed_and_step
+    entries = [(f"obs (entry {path!r})" if path else "obs", values) for path, values in tree_items(obs)]
+    for name, values in (*entries, ("reward", reward)):
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            continue
+        t, b = np.argwhere(~np.isfinite(values))[0][:2]
+        # calls of `step` so far, the faulty one included, as adapters count; row 0 of obs came before any
+        step = taken - len(reward) + int(t) + (name == "reward")
+        raise EnvironmentFault(
+            f"environment {env_id} #{indices[b]} (seed {seed}) returned a {name} that is not a finite number at step "
+            f"{step}; repair the environment or clip what it returns"
+        )
 
 
 class Rows:

@@ -84,8 +84,9 @@ def acting_origin(
     name = network if isinstance(network, str) else importable_name(network)
     if factory.origin is None or name is None:
         return None
+    plan = None if factory.traced else agent.plan  # compiled with its environments, whatever it could do by itself
     return f"{__name__}:acting_parts", (
-        *factory.origin, module.__name__, dataclasses.asdict(config), name, agent.plan
+        *factory.origin, module.__name__, dataclasses.asdict(config), name, plan
     )  # fmt: skip
 
 

@@ -97,6 +97,8 @@ class EnvFactory:
     without wrappers"""
     wrappers: tuple[Callable[[Any], Any], ...] = ()
     """each takes a VectorEnv and gives another one around it"""
+    traced: bool = False
+    """whether its environments are written in JAX, so that rollouts can compile them together with the policy"""
     origin: tuple[str, dict[str, Any]] | None = None
     """id and settings from which any process resolves the bare environment again; None for a Python object that no
     name leads to"""
@@ -115,7 +117,7 @@ class EnvFactory:
 
     def around(self, wrapper: Callable[[Any], Any], spec: EnvSpec) -> "EnvFactory":
         """This factory with one more wrapper outside of all others, and the spec that it leads to."""
-        return replace(self, spec=spec, wrappers=(*self.wrappers, wrapper))
+        return replace(self, spec=spec, wrappers=(*self.wrappers, wrapper), traced=False)
 
 
 def one_line(text: object) -> str:

@@ -16,10 +16,11 @@ from shoal.errors import ConfigError
 PREFIXES = {
     "ale": "shoal.envs.ale_env",
     "envpool": "shoal.envs.envpool_env",
+    "gymnax": "shoal.envs.jitted.gymnax_env",
     "toy": "shoal.envs.toy",
 }
 """modules by prefix, each with a `factory(env_id, kwargs)`; loaded when an id needs them"""
-LATER = ("gymnax", "pgx")
+LATER = ("pgx",)
 VERSIONED = re.compile(r"-v\d+$")
 
 
@@ -48,7 +49,7 @@ def _from_id(env: str, kwargs: dict[str, Any]) -> EnvFactory:
     prefix = env.partition(":")[0]
     if prefix in LATER:
         reason = f"{prefix} environments are not available in this version"
-        raise ConfigError(f"{env!r}: {reason}; use ale:, envpool:, toy: or a Gymnasium id")
+        raise ConfigError(f"{env!r}: {reason}; use ale:, envpool:, gymnax:, toy: or a Gymnasium id")
     if ":" in env and prefix in PREFIXES:
         return importlib.import_module(PREFIXES[prefix]).factory(env, kwargs)
     if ":" in env:
@@ -59,8 +60,14 @@ def _from_id(env: str, kwargs: dict[str, Any]) -> EnvFactory:
 def list_envs() -> dict[str, list[str]]:
     """Ids by source, newest version of each; some need an optional package, which resolving them names."""
     from shoal.envs import envpool_env
+    from shoal.envs.jitted import ids
 
-    return {**_usual(), **envpool_env.listed(), "your own": ["package.module:EnvClass", "package.module:Id-v0"]}
+    return {
+        **_usual(),
+        **envpool_env.listed(),
+        **ids.listed(),
+        "your own": ["package.module:EnvClass", "package.module:Id-v0"],
+    }
 
 
 def _usual() -> dict[str, list[str]]:
