@@ -72,3 +72,16 @@ def test_a_million_small_rewards_are_not_rounded_away():
     returns, lengths = counter.count(np.zeros((1, 1), np.float32), np.array([[True]]), np.array([[True]]))
     assert abs(returns[0, 0] - 1000) < 0.1
     assert lengths[0, 0] == 1_000_001
+
+
+def test_an_episode_that_was_lost_is_none():
+    """Its row ends it, truncated and not valid; what follows is counted from there on."""
+    reward = np.ones((6, 1), np.float32)
+    ended = np.array([[0], [0], [1], [0], [0], [1]], bool)
+    valid = np.array([[1], [1], [0], [0], [1], [1]], bool)
+    reward[~valid] = 0
+    returns, lengths = EpisodeCounter(1).count(reward, ended, valid)
+    np.testing.assert_array_equal(returns[:, 0], [np.nan] * 5 + [2])
+    assert lengths[:, 0].tolist() == [0] * 5 + [2]
+    truncated = EpisodeCounter(1).count(reward, ended, valid | ended)  # one that was not lost counts
+    assert truncated[1][:, 0].tolist() == [0, 0, 3, 0, 0, 2]

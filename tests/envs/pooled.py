@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.hostile.base import Good
+from shoal import envs
+from shoal.envs.pool import in_workers
 
 SLEEP_S = 0.5
 FINE, SLEEP, EXIT, CRASH, END = range(5)
@@ -58,3 +60,28 @@ class Licensed(Good):
         super().__init__()
         if not os.path.exists(licence):
             raise OSError("no licence left")
+
+
+class Fragile(Good):
+    """Ends its process in the fifth step where there still is a fuse, which it uses up."""
+
+    def __init__(self, fuse: str):
+        super().__init__()
+        self.fuse = fuse
+
+    def step(self, action):
+        if self.steps == 4 and os.path.exists(self.fuse):
+            os.unlink(self.fuse)
+            os._exit(7)
+        return super().step(action)
+
+
+def own_a_pool(link, _header, _descriptors, _server):
+    """The entry of a child that steps a pool for ever, once it has told its workers' process ids."""
+    pool = in_workers(envs.resolve("envs.pooled:Uneven"), 2, 60.0)(4, 0)
+    pool.reset(0)
+    pool.recv()
+    link.send({"pids": pool.pids()})
+    while True:
+        pool.send(np.full(4, SLEEP))
+        pool.recv()

@@ -244,11 +244,11 @@ class PoolVector:
         how = member.how_it_ended()
         member.strikes += 1
         if member.hung:
-            what = f"did nothing for {self._step_timeout:g} s and its process was ended"
+            what = f"did nothing for {self._step_timeout:g} s and the process was ended"
             raise member.fault(what, "fix the environment, or raise step_timeout")
         if member.strikes >= STRIKES:
             raise member.fault(f"ended its process {STRIKES} times before a step was finished: {how}", "fix it")
-        self._reports.append(str(member.fault(f"was lost: {how}", "a new process opens new episodes")))
+        self._reports.append(str(member.fault(f"lost: {how}", "a new process opens new episodes")))
         self._mark_lost(member.slots)
         self._epoll.unregister(member.link.fileno())
         member.child.close()
