@@ -21,6 +21,13 @@ from shoal.errors import ConfigError, ShoalError
 from shoal.processes.memory import align
 
 REMEDY = "or use --engine threads"
+KINDS = (
+    "array", "scalar", "handle", "list", "tuple", "dict", "bytes", "named", "data", "code", "partial", "method", "made",
+)  # fmt: skip
+"""what a part of a form may begin with"""
+CACHED = 4096
+"""characters up to which a form is kept parsed: those of arrays come again and again, those of long lists do not"""
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Packed(NamedTuple):
@@ -45,7 +52,7 @@ def pack(value: Any, handle: Callable[[Any], Any] = lambda _: None) -> Packed:
     """
     arrays: list[np.ndarray] = []
     form = _form(value, arrays, handle)
-    return Packed(json.dumps(form, separators=(",", ":")), arrays)
+    return Packed(_encode(form), arrays)
 
 
 def unpack(form: str, arrays: list[np.ndarray], handle: Callable[[Any], Any] = str, *, calls: bool = False) -> Any:
@@ -108,11 +115,14 @@ def _find(module: str, name: str) -> Any:
 def _form(value: Any, arrays: list, handle: Callable) -> Any:  # noqa: PLR0911 one line a kind
     if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
         return value
+    if isinstance(value, type):
+        return ["code", import_path(value)]
     key = handle(value)
     if key is not None:
         return ["handle", key]
-    if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
-        return _array(np.asarray(value), arrays)
+    if hasattr(value, "__array__"):
+        array = _array(np.asarray(value), arrays)
+        return ["scalar", array] if isinstance(value, np.generic) else array
     recipe = getattr(value, "recipe", None)
     if recipe is not None:
         return ["made", *(_form(part, arrays, handle) for part in recipe)]
@@ -122,17 +132,17 @@ def _form(value: Any, arrays: list, handle: Callable) -> Any:  # noqa: PLR0911 o
             kind = ["named", import_path(type(value))]
         return [*kind, *(_form(item, arrays, handle) for item in value)]
     if isinstance(value, dict):
-        return ["dict", *([_form(k, arrays, handle), _form(v, arrays, handle)] for k, v in value.items())]
+        return ["dict", *(_form(part, arrays, handle) for pair in value.items() for part in pair)]
     if isinstance(value, (bytes, bytearray)):
         return ["bytes", _array(np.frombuffer(bytes(value), np.uint8), arrays)]
     return _code(value, arrays, handle)
 
 
 def _code(value: Any, arrays: list, handle: Callable) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value):
         held = {f.name: _form(getattr(value, f.name), arrays, handle) for f in fields(value)}
         return ["data", import_path(type(value)), held]
-    if isinstance(value, (FunctionType, BuiltinFunctionType, type)):
+    if isinstance(value, (FunctionType, BuiltinFunctionType)):
         return ["code", import_path(value)]
     if isinstance(value, functools.partial):
         made_of = (value.func, list(value.args), value.keywords)
@@ -154,8 +164,12 @@ def _array(array: np.ndarray, arrays: list) -> list:
     return ["array", array.dtype.str, list(array.shape)]
 
 
-@functools.lru_cache(maxsize=512)
 def _parse(form: str) -> Any:
+    return _parse_once(form) if len(form) <= CACHED else json.loads(form)
+
+
+@functools.lru_cache(maxsize=512)
+def _parse_once(form: str) -> Any:
     return json.loads(form)
 
 
@@ -179,10 +193,15 @@ class _Reader:
     def value(self, form: Any) -> Any:
         if not isinstance(form, list):
             return form
+        if form[0] not in KINDS:
+            raise ShoalError(f"a message holds a {form[0]!r}, which is no kind of value")
         return getattr(self, "_" + form[0])(*form[1:])
 
     def _array(self, _dtype: str, _shape: list[int]) -> np.ndarray:
         return next(self._arrays)
+
+    def _scalar(self, array: Any) -> np.generic:
+        return self.value(array)[()]
 
     def _handle(self, key: Any) -> Any:
         return self._known(key)
@@ -194,7 +213,8 @@ class _Reader:
         return tuple(self.value(item) for item in items)
 
     def _dict(self, *items: Any) -> dict:
-        return {self.value(k): self.value(v) for k, v in items}
+        parts = [self.value(item) for item in items]
+        return dict(zip(parts[::2], parts[1::2], strict=True))
 
     def _bytes(self, array: Any) -> bytes:
         return self.value(array).tobytes()
@@ -203,7 +223,13 @@ class _Reader:
         return self._record(path)(*(self.value(item) for item in items))
 
     def _data(self, path: str, held: dict[str, Any]) -> Any:
-        return self._record(path)(**{name: self.value(part) for name, part in held.items()})
+        kind = self._record(path)
+        values = {name: self.value(part) for name, part in held.items()}
+        later = {f.name: values.pop(f.name) for f in fields(kind) if not f.init}
+        made = kind(**values)
+        for name, value in later.items():
+            object.__setattr__(made, name, value)
+        return made
 
     def _record(self, path: str) -> Any:
         """A class of plain records; unless calls are allowed it must be one that this process knows already."""
