@@ -5,17 +5,23 @@ A message is a header (JSON) and bytes. The sockets keep message boundaries, so 
 one. What is too large for a message travels as a descriptor of memory that holds it.
 """
 
+import errno
 import json
 import mmap
+import operator
 import os
 import select
 import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from shoal.processes.limits import out_of_files
+
 LARGEST = 128 * 1024
 """bytes of a message; larger ones are spilled into memory"""
 MOST_DESCRIPTORS = 16
+"""that go with one message"""
+_encode = json.JSONEncoder(separators=(",", ":"), default=operator.index).encode
 
 
 class Message(NamedTuple):
@@ -51,7 +57,9 @@ class Link:
 
     def send(self, header: dict[str, Any], data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         """Send one message. Raises Hangup when the other end is closed."""
-        text = json.dumps(header, separators=(",", ":")).encode()
+        if len(descriptors) > MOST_DESCRIPTORS:
+            raise ValueError(f"{len(descriptors)} descriptors with one message: at most {MOST_DESCRIPTORS}")
+        text = _encode(header).encode()
         body = b"%d\n%s%s" % (len(text), text, data)
         try:
             if len(body) > LARGEST:
@@ -64,13 +72,21 @@ class Link:
             raise Hangup(str(error)) from error
 
     def receive(self) -> Message:
-        """The next message; waits for it. Raises Hangup when the other end is closed and all was read."""
+        """The next message; waits for it.
+
+        Raises Hangup when the other end is closed and all was read, ConfigError when this process may not open the
+        files that came with a message.
+        """
         try:
-            body, descriptors, _, _ = socket.recv_fds(self._socket, LARGEST + 64, MOST_DESCRIPTORS)
+            body, descriptors, flags, _ = socket.recv_fds(self._socket, LARGEST + 64, MOST_DESCRIPTORS + 1)
         except (ConnectionResetError, BrokenPipeError) as error:
             raise Hangup(str(error)) from error
         if not body:
             raise Hangup("end of messages")
+        if flags & socket.MSG_CTRUNC:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise out_of_files(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
         if body.startswith(b"spilled\n"):
             body = _read_spilled(descriptors.pop(0), int(body[8:]))
         length, _, rest = body.partition(b"\n")
@@ -92,7 +108,10 @@ class Link:
         self._socket.close()
 
     def _spill(self, body: bytes, descriptors: Sequence[int]) -> None:
-        memory = os.memfd_create("shoal message", os.MFD_CLOEXEC)
+        try:
+            memory = os.memfd_create("shoal message", os.MFD_CLOEXEC)
+        except OSError as error:
+            raise out_of_files(error) from error
         try:
             with open(memory, "wb", closefd=False) as file:
                 file.write(body)
