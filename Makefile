@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 TEST := $(VENV)/.test-installed
+FULL := $(VENV)/.full-installed
 TRAIN_RUN := runs/ppo-CartPole-v1-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: help train test test-all lint bench bench-peers docs dist lock clean
@@ -31,6 +32,10 @@ $(TEST): requirements/test.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(CORE) $@
 
+$(FULL): requirements/full.txt $(TEST)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/full.txt
+	touch $@
+
 train: $(CORE) ## solve CartPole-v1 with PPO, then evaluate 100 episodes
 	$(BIN)/shoal train ppo --env CartPole-v1 --seed 0 --run-dir $(TRAIN_RUN)
 	$(BIN)/shoal evaluate $(TRAIN_RUN) --episodes 100 --at-least 475
@@ -40,7 +45,7 @@ train: $(CORE) ## solve CartPole-v1 with PPO, then evaluate 100 episodes
 test: lint ## lint and every fast test, with a time budget per folder
 	$(BIN)/python -m pytest -m "not slow" tests
 
-test-all: lint ## the same and the long checks; records what they prove for the table of systems
+test-all: lint $(FULL) ## the same and the long checks; records what they prove for the table of systems
 	$(BIN)/python -m pytest --evidence docs/evidence.json tests
 
 lint: $(TEST) ## ruff, pyright, the import ladder and its walls
@@ -78,6 +83,9 @@ lock: $(BIN)/python ## exact versions and hashes again, from pyproject.toml
 	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
 		--custom-compile-command "make lock" --group build --group test -c requirements/lock.txt \
 		pyproject.toml -o requirements/test.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" --group build --group test --group full -c requirements/test.txt \
+		pyproject.toml -o requirements/full.txt
 
 clean: ## everything that can be made again, but not runs/
 	rm -rf $(VENV) build dist .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
