@@ -217,3 +217,22 @@ def test_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="could not be written: not a directory"):
         checkpoint.save(tmp_path / "file" / "checkpoints", 1, arrays_of(1), {})
+
+
+def test_the_best_is_loaded_whatever_came_later(tmp_path: Path) -> None:
+    for step, score in ((1, 3.0), (2, 9.0), (3, 4.0), (4, None)):
+        checkpoint.save(tmp_path, step, {"w": np.full(3, float(step))}, {}, score=score, keep=2)
+    found = checkpoint.load_best(tmp_path)
+    assert (found.step, found.warnings, checkpoint.best_score(tmp_path)) == (2, (), 9.0)
+    (tmp_path / "step-2" / "arrays.safetensors").write_bytes(b"torn")
+    found = checkpoint.load_best(tmp_path)
+    assert found.step == 3
+    assert "step-2" in found.warnings[0]
+
+
+def test_without_a_score_the_newest_is_loaded_and_says_so(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 7, {"w": np.zeros(3)}, {})
+    found = checkpoint.load_best(tmp_path)
+    assert found.step == 7
+    assert "no checkpoint has a score" in found.warnings[0]
+    assert checkpoint.best_score(tmp_path) is None

@@ -24,6 +24,8 @@ class Evaluate:
     """the run's folder"""
     episodes: int = 100
     """how many episodes to play to their end"""
+    best: bool = False
+    """take the checkpoint whose last 100 episodes had the highest mean return, not the newest"""
     stochastic: bool = False
     """draw actions from the policy instead of taking the most probable one"""
     at_least: float | None = None
@@ -43,7 +45,9 @@ def run(argv: Sequence[str]) -> int:
 
     from shoal import training
 
-    found = training.evaluate(form.run_dir, form.episodes, deterministic=not form.stochastic, video=form.video)
+    found = training.evaluate(
+        form.run_dir, form.episodes, deterministic=not form.stochastic, best=form.best, video=form.video
+    )
     if form.json is not None:
         write_json(form.json, found)
     mean = found["return_mean"]

@@ -111,6 +111,30 @@ def best(folder: Path) -> Path | None:
     return max(scored, key=lambda pair: (pair[0], _step(pair[1])))[1] if scored else None
 
 
+def best_score(folder: Path) -> float | None:
+    """The score of the best checkpoint."""
+    path = best(folder)
+    return None if path is None else read_manifest(path)["score"]
+
+
+def load_best(folder: Path) -> Checkpoint:
+    """The valid checkpoint with the highest score; `warnings` says so where it had to be another one.
+
+    Raises:
+      CheckpointError: no checkpoint is valid.
+    """
+    scored = [(manifest["score"], path) for path, manifest in _manifests(folder) if manifest["score"] is not None]
+    faults: list[str] = []
+    for _, path in sorted(scored, key=lambda pair: (pair[0], _step(pair[1])), reverse=True):
+        try:
+            return load(path)._replace(warnings=tuple(f"{fault}; using the next best" for fault in faults))
+        except CheckpointError as fault:
+            faults.append(str(fault))
+    why = "; ".join(faults) or "no checkpoint has a score, since fewer than 100 episodes had ended"
+    found = load_latest(folder)
+    return found._replace(warnings=(*found.warnings, f"{why}: using the newest, {found.path}"))
+
+
 def paths(folder: Path) -> list[Path]:
     """Every step-N in the folder, oldest first, valid or not."""
     try:

@@ -151,8 +151,9 @@ def resume(
         return _start(Session(run, module, config, factory, settings), parts, state, saved.meta, quiet=quiet)
 
 
-def load(run_dir: Path | str, *, env: Any = None, network: Any = None) -> "Result":
-    """The newest valid checkpoint of a run as a Result, to act with or to evaluate.
+def load(run_dir: Path | str, *, best: bool = False, env: Any = None, network: Any = None) -> "Result":
+    """The newest valid checkpoint of a run as a Result, to act with or to evaluate; with `best` the one whose last 100
+    episodes had the highest mean return.
 
     Raises: ConfigError, CheckpointError.
     """
@@ -163,7 +164,9 @@ def load(run_dir: Path | str, *, env: Any = None, network: Any = None) -> "Resul
     run = RunDir.open(run_dir)
     module, factory, config, settings = _rebuild(run, run.read_config(), env, network)
     factory = environment_for(config, factory)
-    saved = checkpoint.load_latest(run.checkpoints_path)
+    saved = (checkpoint.load_best if best else checkpoint.load_latest)(run.checkpoints_path)
+    for warning in saved.warnings:
+        print(warning, file=sys.stderr)
     parts = make_parts(module, config, factory, settings["network"])
     state = unpack(saved.arrays, saved.meta, parts.learner.init(config.seed))
     rows = read_rows(run.metrics_path) if run.metrics_path.exists() else []
@@ -176,14 +179,16 @@ def evaluate(
     deterministic: bool = True,
     seed: int = 0,
     *,
+    best: bool = False,
     env: Any = None,
     network: Any = None,
     video: Path | str | None = None,
 ) -> dict[str, Any]:
     """Play episodes with a run's newest checkpoint on seeds that training never used; adds a line to its log.
 
-    `env` and `network` are needed where training was given Python objects that cannot be imported by name. `video`
-    names a .gif or .mp4 file for a film of one more episode, played with the likeliest actions.
+    `best` takes the best checkpoint instead of the newest. `env` and `network` are needed where training was given
+    Python objects that cannot be imported by name. `video` names a .gif or .mp4 file for a film of one more episode,
+    played with the likeliest actions.
 
     Returns {"episodes", "return_mean", "return_std", "return_min", "return_max", "length_mean", "returns"}, and
     "video" with what was filmed.
@@ -194,7 +199,7 @@ def evaluate(
     with contextlib.ExitStack() as opened:
         if video is not None:
             camera = opened.enter_context(contextlib.closing(_camera(run_dir, env, network, Path(video))))
-        result = load(run_dir, env=env, network=network)
+        result = load(run_dir, best=best, env=env, network=network)
         if video is not None:
             from shoal.training.filming import film_episode
 
