@@ -45,6 +45,8 @@ class Options:
     """stop once the mean return of the last 100 episodes is at least this"""
     stop_minutes: float | None = None
     """stop after this many minutes"""
+    tensorboard: bool = False
+    """also write metrics as TensorBoard's events, into the run's folder"""
     hang_seconds: float = 60.0
     """on processes: a worker that does nothing for so many seconds is taken for stuck and ended"""
 
@@ -75,6 +77,7 @@ def run(argv: Sequence[str]) -> int:
         stop_return=options.stop_return,
         stop_minutes=options.stop_minutes,
         hang_seconds=options.hang_seconds,
+        tensorboard=options.tensorboard,
         command=["shoal", "train", *argv],
     )
     return say_where(result)

@@ -25,11 +25,12 @@ from shoal.records.film import check_film
 from shoal.records.live import Console
 from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
+from shoal.records.tensorboard import FOLDER, EventWriter, check_tensorboard
 
 if TYPE_CHECKING:
     from shoal.training.result import Result
 
-SETTINGS = ("engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes", "hang_seconds")
+SETTINGS = ("engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes", "hang_seconds", "tensorboard")
 """what a run needs besides its Config, kept in config.json"""
 
 
@@ -46,6 +47,7 @@ def train(
     stop_return: float | None = None,
     stop_minutes: float | None = None,
     hang_seconds: float = 60.0,
+    tensorboard: bool = False,
     command: list[str] | None = None,
     quiet: bool = False,
     **fields: Any,
@@ -62,6 +64,7 @@ def train(
       stop_return: stop when the mean raw return of the last 100 episodes reaches this.
       stop_minutes: stop after this much training.
       hang_seconds: on processes, a worker that does nothing for so long is taken for stuck and ended.
+      tensorboard: also write the rows of metrics as TensorBoard's events (extra `tensorboard`).
       quiet: show nothing.
       fields: fields of the Config to change, such as env_steps=100_000, seed=1.
 
@@ -81,6 +84,7 @@ def train(
         "stop_return": stop_return,
         "stop_minutes": stop_minutes,
         "hang_seconds": hang_seconds,
+        "tensorboard": tensorboard,
     }
     check_settings(settings, config, factory)
     RunDir.refuse_used(run_dir)
@@ -253,6 +257,8 @@ def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
     if settings["engine"] == "processes":
         refuse_nameless(factory, settings["network"])
         require_room(config, factory.spec)
+    if settings["tensorboard"]:
+        check_tensorboard()
     require_env_workers(config, factory)
 
 
@@ -278,6 +284,8 @@ def _start(session: Any, parts: Any, state: Any, meta: dict | None = None, *, qu
     console = Console(config.env_steps, title=title, stream=io.StringIO() if quiet else None)
     stop = StopWhen(settings["stop_return"], settings["stop_minutes"])
     recorder = Recorder(run, config, console, stop, architecture=session.architecture, order=settings["order"])
+    if settings["tensorboard"]:
+        recorder.events = EventWriter(run.path / FOLDER, state.env_steps)
     if meta is not None:
         recorder.restore(meta)
     try:

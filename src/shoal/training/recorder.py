@@ -14,6 +14,7 @@ from shoal.records.flow import FlowRecord
 from shoal.records.live import Console
 from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
+from shoal.records.tensorboard import EventWriter
 from shoal.training.states import pack
 from shoal.types import Trajectory
 
@@ -51,6 +52,8 @@ class Recorder:
         self.run, self.config, self.console, self.stop = run, config, console, stop
         self.architecture, self.order = architecture, order
         self.metrics = MetricsWriter(run.metrics_path)
+        self.events: EventWriter | None = None
+        """where rows are also written for TensorBoard"""
         self.episodes = EpisodeStats()
         self.progress = Progress()
         self.state: Any = None
@@ -132,6 +135,8 @@ class Recorder:
         now = self.engine.now()
         row = self._row(now)
         self.metrics.write(row)
+        if self.events is not None:
+            self.events.write(row)
         self._show(row)
         self._sums, self._lags = {}, []
         self._row_steps, self._row_s, self._view_s = self.state.env_steps, now, now
@@ -180,6 +185,8 @@ class Recorder:
         """Give the terminal and the metrics file back."""
         self.console.close()
         self.metrics.close()
+        if self.events is not None:
+            self.events.close()
 
     def _level(self) -> str:
         """How faithfully a resume goes on: environments start anew, which an uninterrupted run does at segment ends."""
