@@ -12,6 +12,8 @@ import numpy as np
 from shoal.types import ACTION_MASK
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+FEW = 32
+"""numbers for which a loop in Python beats two calls of NumPy"""
 RESET_REMEDY = "return (obs, info) as gymnasium.Env.reset does"
 STEP_REMEDY = "return (obs, reward, terminated, truncated, info) as gymnasium.Env.step does"
 OBS_REMEDY = "return what observation_space declares"
@@ -50,6 +52,13 @@ def take_step(result: Any) -> tuple[Any, float, bool, bool]:
         raise Breach(f"returned {form(result)} from step", STEP_REMEDY)
     obs, reward, terminated, truncated, _ = result
     return obs, _reward(reward), _flag("terminated", terminated), _flag("truncated", truncated)
+
+
+def are_finite(numbers: np.ndarray) -> bool:
+    """Whether all numbers [n] are finite; a few are asked one by one, which is quicker than by array."""
+    if len(numbers) <= FEW:
+        return all(map(math.isfinite, numbers.tolist()))
+    return bool(np.isfinite(numbers).all())
 
 
 def refuse_non_finite(row: np.ndarray, entry: str) -> None:

@@ -6,7 +6,7 @@ vector form where it has one; this adapter is for everything else.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -56,17 +56,24 @@ class SingleVector:
         self._steps = [0] * num_envs
         self._pending: list[int] = []
         self._ended = [False] * num_envs
-        self._rows = Steps(
-            np.arange(num_envs),
-            tree_map(lambda leaf: np.zeros((num_envs, *leaf.shape), leaf.dtype), spec.obs),
-            np.zeros(num_envs, np.float32),
-            np.zeros(num_envs, bool),
-            np.zeros(num_envs, bool),
-            np.zeros(num_envs, bool),
+        self.write_into(
+            Steps(
+                np.arange(num_envs),
+                tree_map(lambda leaf: np.zeros((num_envs, *leaf.shape), leaf.dtype), spec.obs),
+                np.zeros(num_envs, np.float32),
+                np.zeros(num_envs, bool),
+                np.zeros(num_envs, bool),
+                np.zeros(num_envs, bool),
+            )
         )
+
+    def write_into(self, rows: Steps) -> None:
+        """Keep all rows [num_envs, ...] in these arrays from now on."""
+        self._rows = rows
         space = self._envs[0].observation_space
-        self._write_obs = [writer(space, read_at(self._rows.obs, (slot, ...))) for slot in range(num_envs)]
-        self._floats = [(path, leaf) for path, leaf in tree_items(self._rows.obs) if leaf.dtype.kind == "f"]
+        self._write_obs = [writer(space, read_at(rows.obs, (slot, ...))) for slot in range(self.num_envs)]
+        self._floats = [(path, leaf) for path, leaf in tree_items(rows.obs) if leaf.dtype.kind == "f"]
+        self._flat = [[leaf[slot].reshape(-1) for _, leaf in self._floats] for slot in range(self.num_envs)]
 
     def reset(self, seed: int) -> None:
         page = status.mine
@@ -87,6 +94,11 @@ class SingleVector:
             raise ValueError(f"{len(action)} actions for {len(chosen)} environments")
         if not set(chosen).isdisjoint(self._pending):
             raise ValueError("an environment was sent an action before its last row was received")
+        self.advance(chosen, action)
+        self._pending.extend(chosen)
+
+    def advance(self, chosen: Sequence[int], action: np.ndarray) -> None:
+        """Step these environments, for those who find the rows where `write_into` has put them and don't `recv`."""
         page = status.mine  # in a process of its own: where it is, should it never come back
         for slot, env_action in zip(chosen, self._own_actions(action), strict=True):
             self._steps[slot] += 1
@@ -99,7 +111,6 @@ class SingleVector:
         if page is not None:
             page.leave_env()
         self._check_batch(chosen, "step")
-        self._pending.extend(chosen)
 
     def recv(self, min_ready: int | None = None) -> Steps:
         """All rows that wait: in one thread every environment that was sent an action has answered."""
@@ -124,8 +135,10 @@ class SingleVector:
 
     def _own_actions(self, action: np.ndarray) -> Any:
         """One action for each slot, in the form that the environments' own space has; plain numbers for Discrete."""
-        own = native_action(self.spec.action, self._action_space, np.asarray(action))
-        return own.tolist() if isinstance(self.spec.action, Discrete) else own
+        if isinstance(self.spec.action, Discrete):
+            first = int(self._action_space.start)
+            return [number + first for number in action.tolist()] if first else action.tolist()
+        return native_action(self.spec.action, self._action_space, np.asarray(action))
 
     def _step(self, slot: int, action: Any) -> None:
         try:
@@ -155,8 +168,17 @@ class SingleVector:
         rows.valid[slot] = valid
         self._ended[slot] = terminated or truncated
 
-    def _check_batch(self, slots: Iterable[int], call: str) -> None:
+    def _check_batch(self, slots: Sequence[int], call: str) -> None:
         """Ask the whole batch at once, and each environment only where something is wrong."""
+        if len(slots) > 1 or not all(map(checks.are_finite, self._flat[slots[0]])):
+            self._refuse_non_finite(slots, call)
+        if self.spec.masked:
+            stuck = ~has_legal_action(self._rows.obs[ACTION_MASK], self.spec.action)
+            for slot in slots if stuck.any() else ():
+                if stuck[slot] and not self._ended[slot]:
+                    raise self._fault(slot, checks.no_legal_action(), call)
+
+    def _refuse_non_finite(self, slots: Sequence[int], call: str) -> None:
         for entry, leaf in self._floats:
             if np.isfinite(leaf).all():
                 continue
@@ -165,11 +187,6 @@ class SingleVector:
                     checks.refuse_non_finite(leaf[slot], entry)
                 except checks.Breach as breach:
                     raise self._fault(slot, breach, call) from breach
-        if self.spec.masked:
-            stuck = ~has_legal_action(self._rows.obs[ACTION_MASK], self.spec.action)
-            for slot in slots if stuck.any() else ():
-                if stuck[slot] and not self._ended[slot]:
-                    raise self._fault(slot, checks.no_legal_action(), call)
 
     def _fault(self, slot: int, error: BaseException, call: str) -> EnvironmentFault:
         what, remedy = f"raised {describe_error(error)} in {call}", f"fix the environment's {call}"

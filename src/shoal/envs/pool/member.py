@@ -3,14 +3,13 @@
 
 import contextlib
 import os
-from collections import deque
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from shoal import errors
 from shoal.envs.base import EnvFactory, environment_fault
-from shoal.envs.pool.worker import CLOSE, COMMAND, ENTRY, RESET, STEP, TELL
+from shoal.envs.pool.worker import CLOSE, COMMAND, ENTRY, RESET, TELL
 from shoal.errors import ConfigError, EnvironmentFault, ShoalError
 from shoal.processes import codec, launch
 from shoal.processes.link import Hangup, Message
@@ -35,8 +34,8 @@ class Recipe(NamedTuple):
     num_envs: int
     first_index: int
     segment: Segment
-    answers: int
-    """descriptor of the pipe's end that workers write to"""
+    bells: tuple[int, int]
+    """descriptors with which workers wake the owner"""
 
 
 def adapter_of(factory: EnvFactory) -> str:
@@ -44,7 +43,9 @@ def adapter_of(factory: EnvFactory) -> str:
     return getattr(factory.build, "func", factory.build).__module__
 
 
-def recipe_for(factory: EnvFactory, num_envs: int, first_index: int, segment: Segment, answers: int) -> Recipe:
+def recipe_for(
+    factory: EnvFactory, num_envs: int, first_index: int, segment: Segment, bells: tuple[int, int]
+) -> Recipe:
     """Take the factory apart for its workers. Raises ConfigError in one line for what cannot cross."""
     try:
         packed = codec.pack(factory)
@@ -53,87 +54,69 @@ def recipe_for(factory: EnvFactory, num_envs: int, first_index: int, segment: Se
         raise ConfigError(f"env {factory.name} in workers: {reason}or set env_workers to 0") from error
     memory = np.zeros(packed.nbytes, np.uint8)
     codec.write(packed, memory)
-    return Recipe(factory, packed.form, memory.tobytes(), num_envs, first_index, segment, answers)
+    return Recipe(factory, packed.form, memory.tobytes(), num_envs, first_index, segment, bells)
 
 
 class Member:
     """A worker with a share of the environments; `start` may be called again when its process has ended."""
 
-    def __init__(self, recipe: Recipe, number: int, slots: slice):
-        self.number, self.slots, self.size = number, slots, slots.stop - slots.start
+    def __init__(self, recipe: Recipe, slots: slice):
+        self.slots, self.size = slots, slots.stop - slots.start
         self._recipe = recipe
-        self.tag = 0
-        """of the answers that count: those to questions before a reset or a restart don't"""
         self.restarts = 0
         """since the last reset by the owner"""
         self.strikes = 0
-        self.hung = False
-        """its process was ended because it did not move any more"""
-        self.made = False
-        """its environments exist"""
-        self.pending = 0
-        """rows under way"""
-        self.batches: deque[Any] = deque()
-        """slots of commands that are answered once, in order"""
+        """deaths since it last finished a step"""
+        self.steps = 0
+        """commands to step since the last reset"""
         self._seed: int | None = None
-        self._steps = 0
         self.start()
 
     def start(self) -> None:
         """A new process, which makes its environments at once."""
         recipe = self._recipe
         self.page, self._still = Status.create(), Stillness()
-        self.hung = self.made = False
+        self.hung = False
+        self.made = False
         header = {
             "size": recipe.segment.size,
-            "number_in_pool": self.number,
             "envs": self.size,
             "first_index": recipe.first_index + self.slots.start,
             "first_slot": self.slots.start,
             "envs_in_pool": recipe.num_envs,
         }
-        shared = [self.page.segment.descriptor, recipe.answers, recipe.segment.descriptor]
+        shared = [self.page.segment.descriptor, recipe.segment.descriptor, *recipe.bells]
         self.child = launch.shared().launch(ENTRY, header, shared)
         self.page.segment.close()
-        self.link = self.child.link
+        self.link, self._line = self.child.link, self.child.link.fileno()
         with contextlib.suppress(Hangup):  # it has ended already, which the link will tell again
             self.link.send({"form": recipe.form}, recipe.data)
 
-    def reset(self, seed: int) -> None:
+    def reset(self, ticket: int, seed: int) -> None:
         """Have all its environments begin anew."""
-        self._seed, self._steps = seed, 0
-        self.tag += 1
-        self.pending, self.batches = self.size, deque([self.slots])
+        self._seed, self.steps = seed, 0
         self._still.begin()
-        self._tell(RESET, seed=seed)
+        self.tell(COMMAND.pack(RESET, ticket, seed % 2**64))
 
-    def step(self, kind: int, slots: np.ndarray | None) -> None:
-        """Have environments step, together or apart: all of them, or those in `slots`, counted over the pool."""
+    def step(self, command: bytes) -> None:
+        """Have environments step."""
+        self.steps += 1
         self._still.begin()
-        self._steps += 1
-        if slots is None:
-            self.pending += self.size
-            told = b""
-        else:
-            self.pending += len(slots)
-            told = (slots - self.slots.start).astype(np.int32).tobytes()
-        if kind == STEP:
-            self.batches.append(self.slots if slots is None else slots)
-        self._tell(kind, told)
+        self.tell(command)
 
     def ask_to_close(self) -> None:
         """Have it close its environments and end."""
-        self._tell(CLOSE)
+        self.tell(COMMAND.pack(CLOSE, 0, 0))
 
     def has_imported(self, module: str) -> bool:
         """Whether its process has imported a module; only while nothing is under way."""
-        self._tell(TELL, module.encode())
+        self.tell(COMMAND.pack(TELL, 0, 0) + module.encode())
         return self.link.receive().header["imported"]
 
-    def look(self, step_timeout: float) -> None:
+    def look(self, step_timeout: float, *, busy: bool) -> None:
         """End its process if it has something to do and did not move for too long."""
         limit = step_timeout if self.made else max(step_timeout, MAKING_S)
-        if (self.pending or not self.made) and self._still.seconds(self.page.moves) > limit:
+        if (busy or not self.made) and self._still.seconds(self.page.moves) > limit:
             self.hung = not self.child.is_stopped()
             self.child.kill()
 
@@ -152,9 +135,12 @@ class Member:
         if env is not None:
             return environment_fault(name, env.index, env.seed, env.step, what, remedy)
         among = f"environments {first + self.slots.start} .. {first + self.slots.stop - 1}"
-        where = "being made" if not self.made else f"seed {self._seed}, step {self._steps}"
+        where = f"seed {self._seed}, step {self.steps}" if self.made else "being made"
         return EnvironmentFault(f"{name}: {among} ({where}) {what}; {remedy}")
 
-    def _tell(self, kind: int, told: bytes = b"", seed: int = 0) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended, which the link will tell
-            os.write(self.link.fileno(), COMMAND.pack(kind, self.tag, seed % 2**64) + told)
+    def tell(self, command: bytes) -> None:
+        """Send a command; that the process has ended will be told by the link."""
+        try:
+            os.write(self._line, command)
+        except (BrokenPipeError, ConnectionResetError):
+            return

@@ -14,6 +14,8 @@ from shoal.types import Array, ArraySpec, Box, EnvSpec, PyTree
 class Rows(NamedTuple):
     """Arrays [N, ...] with one row for each environment: the last action it was sent, and what came of it."""
 
+    ticket: Array
+    """of the command that the row answers, written when all else of the row is there"""
     action: Array
     obs: PyTree
     reward: Array
@@ -58,6 +60,7 @@ def _forms(spec: EnvSpec, num_envs: int) -> Rows:
         return ArraySpec((num_envs, *shape), dtype)
 
     return Rows(
+        ticket=rows("int64"),
         action=rows("float32" if isinstance(spec.action, Box) else "int64", *spec.action.shape),
         obs=tree_map(lambda leaf: rows(leaf.dtype, *leaf.shape), spec.obs),
         reward=rows("float32"),

@@ -6,6 +6,7 @@ the last real observation: nothing false is trained on, and what came before it 
 new episode, whose seed is a function of the pool's seed, the environment's index and the number of restarts.
 """
 
+import contextlib
 import os
 import select
 from typing import Any
@@ -16,21 +17,21 @@ from shoal import seeds
 from shoal.envs.base import EnvFactory, in_slot_order
 from shoal.envs.pool.member import STRIKES, Member, adapter_of, recipe_for
 from shoal.envs.pool.rows import rows_over, size_of
-from shoal.envs.pool.worker import ANSWER, STEP, STEP_APART
+from shoal.envs.pool.worker import COMMAND, STEP, STEP_ALL, STEP_APART
 from shoal.processes import launch, limits, status
 from shoal.processes.link import Hangup
 from shoal.processes.memory import Segment
 from shoal.processes.stillness import Deadline, Every
 from shoal.trees import read_at, tree_map, write_at
-from shoal.types import Steps
+from shoal.types import Array, Steps
 
-PRELOAD = ("gymnasium", "shoal.envs.single", "shoal.envs.pool.worker")
+PRELOAD = ("gymnasium", "shoal.envs.pool.worker")
 LOOK_S = 0.05
 """seconds between looks at workers that may hang"""
 CLOSE_S = 1.5
 """seconds that workers have to close their environments"""
-MOST_ANSWERS = 8192
 EVERY_SLOT = slice(None)
+BELL, PASSES = os.EFD_CLOEXEC | os.EFD_NONBLOCK, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE
 
 
 class PoolVector:
@@ -51,19 +52,19 @@ class PoolVector:
         self._workers, self._step_timeout = min(workers, num_envs), step_timeout
         self._segment = Segment.create(size_of(factory.spec, num_envs), "rows of environments in workers")
         self._shared = rows_over(self._segment, factory.spec, num_envs)
-        self._rows = Steps(np.arange(num_envs), *tree_map(np.array, tuple(self._shared[1:])))
-        self._asked, self._answered, self._fresh, self._lost, self._kept, self._ended = np.zeros((6, num_envs), bool)
+        self._rows = Steps(np.arange(num_envs), *tree_map(np.array, tuple(self._shared[2:])))
+        self._ticket, self._expected = 0, np.zeros(num_envs, np.int64)
+        self._asked, self._fresh, self._lost, self._kept, self._ended = np.zeros((5, num_envs), bool)
         self._usual = False
-        """no environment is fresh, lost or kept"""
+        """no environment is fresh, lost or kept, no worker has died since it finished a step"""
         self._apart = False
         self._seed: int | None = None
         self._reports: list[str] = []
         self._look, self._closed = Every(LOOK_S), False
         self._members: list[Member] = []
-        self._heard, self._answers = os.pipe()
-        os.set_blocking(self._heard, False)
+        self._bell, self._passes = os.eventfd(0, BELL), os.eventfd(0, PASSES)
         self._epoll = select.epoll()
-        self._epoll.register(self._heard, select.EPOLLIN)
+        self._epoll.register(self._bell, select.EPOLLIN)
         try:
             self._start(factory, first_index)
         except BaseException:
@@ -72,11 +73,12 @@ class PoolVector:
 
     def reset(self, seed: int) -> None:
         self._seed = seed
+        self._take_passes()
         self._asked[:] = self._fresh[:] = True
-        self._answered[:] = self._lost[:] = self._kept[:] = self._usual = False
+        self._lost[:] = self._kept[:] = self._usual = False
         for member in self._members:
             member.restarts = 0
-            member.reset(seed)
+            member.reset(self._next_ticket(member.slots), seed)
 
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
         """Hand out actions; the workers begin at once."""
@@ -86,13 +88,23 @@ class PoolVector:
             raise ValueError(f"{len(action)} actions for {count} environments")
         if self._asked[chosen].any():
             raise ValueError("an environment was sent an action before its last row was received")
-        shares = [None] * len(self._members) if slots is None and self._usual else self._shares(chosen)
+        apart = self._apart and self.steps_apart
+        if slots is None and self._usual:
+            self._shared.action[:] = action
+            self._asked[:] = True
+            if not apart:
+                os.eventfd_write(self._passes, len(self._members) - 1)
+            command = COMMAND.pack(STEP_APART if apart else STEP_ALL, self._next_ticket(EVERY_SLOT), 0)
+            for member in self._members:
+                member.step(command)
+            return
+        shares = self._shares(np.arange(self.num_envs)[chosen])
         self._shared.action[chosen] = action
         self._asked[chosen] = True
-        apart = self._apart and self.steps_apart
-        for member, share in zip(self._members, shares, strict=True):
-            if share is None or len(share):
-                member.step(STEP_APART if apart else STEP, share)
+        for member, share in shares:
+            command = COMMAND.pack(STEP_APART if apart else STEP, self._next_ticket(share), 0)
+            told = (share - member.slots.start).astype(np.int32).tobytes() if self.steps_apart else b""
+            member.step(command + told)
 
     def recv(self, min_ready: int | None = None) -> Steps:
         """Rows of the first environments that are ready, in slot order: at least `min_ready`, or all under way.
@@ -102,8 +114,11 @@ class PoolVector:
         flying = int(np.count_nonzero(self._asked))
         if not flying:
             raise ValueError("nothing to receive: send actions first")
+        wanted = flying
         self._apart = min_ready is not None
-        wanted = flying if min_ready is None else min(min_ready, flying)
+        if min_ready is not None and min_ready < flying:
+            wanted = min_ready
+            self._take_passes()
         while np.count_nonzero(self._ready()) < wanted:
             self._wait()
         return self._take()
@@ -132,58 +147,59 @@ class PoolVector:
             member.child.wait(deadline.left())
             member.child.close()
         self._epoll.close()
-        for descriptor in (self._heard, self._answers):
-            os.close(descriptor)
+        os.close(self._bell)
+        os.close(self._passes)
         self._segment.close()
 
     def _start(self, factory: EnvFactory, first_index: int) -> None:
         """Start all workers, then wait until each has made its environments."""
         limits.require_files(self._workers)
-        recipe = recipe_for(factory, self.num_envs, first_index, self._segment, self._answers)
+        recipe = recipe_for(factory, self.num_envs, first_index, self._segment, (self._bell, self._passes))
         launch.shared().preload((*PRELOAD, adapter_of(factory)))
-        bounds = np.linspace(0, self.num_envs, self._workers + 1).astype(int)
-        for number in range(self._workers):
-            member = Member(recipe, number, slice(int(bounds[number]), int(bounds[number + 1])))
+        bounds = np.linspace(0, self.num_envs, self._workers + 1).astype(int).tolist()
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            member = Member(recipe, slice(start, stop))
             self._members.append(member)
             self._epoll.register(member.link.fileno(), select.EPOLLIN)
         while not all(member.made for member in self._members):
             self._wait()
 
-    def _shares(self, chosen: Any) -> list[np.ndarray | None]:
-        """For each worker, those of the chosen slots whose environments it is to step, None for all of its own.
+    def _shares(self, slots: Array) -> list[tuple[Member, Array]]:
+        """The workers of these slots, each with those whose environments it is to step.
 
         The rows of lost and fresh environments come without being asked for.
         """
-        slots = np.arange(self.num_envs)[chosen]
-        shares: list[np.ndarray | None] = []
+        shares = []
         for member in self._members:
             mine = slots[(slots >= member.slots.start) & (slots < member.slots.stop)]
             if len(mine) and not self.steps_apart:
                 in_slot_order(mine, mine - member.slots.start, member.size)
             mine = mine[~(self._lost[mine] | self._fresh[mine])]
-            shares.append(mine if self.steps_apart or not len(mine) else None)
+            if len(mine):
+                shares.append((member, mine))
         return shares
 
-    def _ready(self) -> np.ndarray:
+    def _next_ticket(self, slots: Any) -> int:
+        """The ticket with which the next rows of these slots will come."""
+        self._ticket += 1
+        self._expected[slots] = self._ticket
+        return self._ticket
+
+    def _ready(self) -> Array:
         """bool [N]: asked for and there."""
-        return self._asked & (self._answered | self._lost | self._kept)
+        there = self._shared.ticket == self._expected
+        if not self._usual:
+            there |= self._lost | self._kept
+        return self._asked & there
 
     def _take(self) -> Steps:
         """The rows that are ready, now the receiver's."""
-        rows = self._rows
-        ready = self._ready()
+        rows, ready = self._rows, self._ready()
         everyone = bool(ready.all())
         if self._usual:
             self._copy(EVERY_SLOT if everyone else ready)
-            self._answered[ready] = False
         else:
-            lost = ready & self._lost & ~self._kept
-            rows.reward[lost], rows.terminated[lost], rows.valid[lost] = 0, False, False
-            rows.truncated[lost] = ~self._ended[lost]
-            there = ready & ~lost & ~self._kept
-            self._copy(there)
-            self._lost[lost] = self._answered[there] = self._fresh[there] = self._kept[ready] = False
-            self._usual = not (self._fresh | self._lost | self._kept).any()
+            self._take_unusual(ready)
         self._asked[ready] = False
         self._ended[ready] = rows.terminated[ready] | rows.truncated[ready]
         if everyone:
@@ -191,40 +207,44 @@ class PoolVector:
         slots = np.flatnonzero(ready)
         return Steps(slots, *read_at(tuple(rows[1:]), slots))
 
+    def _take_unusual(self, ready: Array) -> None:
+        """Make the rows of environments of which some are fresh, lost or kept."""
+        rows = self._rows
+        lost = ready & self._lost & ~self._kept
+        rows.reward[lost], rows.terminated[lost], rows.valid[lost] = 0, False, False
+        rows.truncated[lost] = ~self._ended[lost]
+        there = ready & ~lost & ~self._kept
+        self._copy(there)
+        for member in self._members:
+            if (there & ~self._fresh)[member.slots].any():
+                member.strikes = 0
+        self._lost[lost] = self._fresh[there] = self._kept[ready] = False
+        struck = any(member.strikes for member in self._members)
+        self._usual = not (struck or (self._fresh | self._lost | self._kept).any())
+
     def _copy(self, which: Any) -> None:
         """Rows out of shared memory: a worker that dies in the middle of writing spoils none that was received."""
-        write_at(tuple(self._rows[1:]), which, read_at(tuple(self._shared[1:]), which))
+        write_at(tuple(self._rows[1:]), which, read_at(tuple(self._shared[2:]), which))
+
+    def _take_passes(self) -> None:
+        """From now on every worker that answers wakes this process."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.eventfd_read(self._passes)
 
     def _wait(self) -> None:
         """Until something happens, for a short while at most."""
         for descriptor, _ in self._epoll.poll(LOOK_S):
-            if descriptor == self._heard:
-                self._hear()
+            if descriptor == self._bell:
+                os.eventfd_read(self._bell)
             else:
                 self._listen(next(m for m in self._members if m.link.fileno() == descriptor))
         if self._look.due():
             if status.mine is not None:
                 status.mine.go_on()
+            under_way = self._shared.ticket != self._expected
             for member in self._members:
-                member.look(self._step_timeout)
-
-    def _hear(self) -> None:
-        """Answers of all workers."""
-        try:
-            told = os.read(self._heard, MOST_ANSWERS * ANSWER.size)
-        except BlockingIOError:
-            return
-        for tag, code in ANSWER.iter_unpack(told):
-            member = self._members[-1 - code] if code < 0 else self._owner(code)
-            if tag == member.tag:
-                slots = member.batches.popleft() if code < 0 else slice(code, code + 1)
-                self._answered[slots] = True
-                member.pending -= int(np.count_nonzero(self._answered[slots]))
-                if self._usual or not self._fresh[slots].any():
-                    member.strikes = 0
-
-    def _owner(self, slot: int) -> Member:
-        return next(member for member in self._members if slot < member.slots.stop)
+                member.look(self._step_timeout, busy=bool(under_way[member.slots].any()))
 
     def _listen(self, member: Member) -> None:
         """To one worker: its environments are made, one of them raised, or it has ended."""
@@ -240,7 +260,6 @@ class PoolVector:
 
     def _replace(self, member: Member) -> None:
         """Start a worker anew that has ended. Raises EnvironmentFault where that would not help."""
-        self._hear()  # what it finished before is real
         how = member.how_it_ended()
         member.strikes += 1
         if member.hung:
@@ -250,22 +269,24 @@ class PoolVector:
             raise member.fault(f"ended its process {STRIKES} times before a step was finished: {how}", "fix it")
         self._reports.append(str(member.fault(f"lost: {how}", "a new process opens new episodes")))
         self._mark_lost(member.slots)
+        self._take_passes()
         self._epoll.unregister(member.link.fileno())
         member.child.close()
         member.start()
         self._epoll.register(member.link.fileno(), select.EPOLLIN)
         if self._seed is not None:
             member.restarts += 1
-            member.reset(seeds.derive(self._seed, "restart", member.restarts))
+            ticket = self._next_ticket(member.slots)
+            member.reset(ticket, seeds.derive(self._seed, "restart", member.restarts))
 
     def _mark_lost(self, slots: slice) -> None:
         """What the receiver will see of these environments before their new episodes."""
         mine = np.zeros(self.num_envs, bool)
         mine[slots] = True
         running = mine & ~self._fresh
-        finished = running & self._asked & self._answered
+        finished = running & self._ready()
         self._copy(finished)
         self._kept |= finished
         self._lost |= running
         self._fresh |= running
-        self._answered[slots] = self._usual = False
+        self._usual = False
