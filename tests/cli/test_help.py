@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cli.shell import environment, shoal
+from cli.shell import environment, shoal, shoal_each
 from shoal.architectures import registry
 from shoal.cli.main import COMMANDS
 from shoal.cli.train import Options
@@ -21,12 +21,11 @@ def test_help_names_every_command(words):
     assert all(f"  {name} " in answer.out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_help(command):
-    answer = shoal(command, "--help")
-    assert answer.code == 0
-    assert answer.err == ""
-    assert f"usage: shoal {command}" in answer.out
+def test_each_command_has_help(tmp_path):
+    answers = shoal_each([(command, "--help") for command in COMMANDS], cwd=tmp_path)
+    for command, answer in zip(COMMANDS, answers, strict=True):
+        assert (answer.code, answer.err) == (0, ""), command
+        assert f"usage: shoal {command}" in answer.out
 
 
 @pytest.mark.parametrize("architecture", registry.ARCHITECTURES)

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from cli.shell import refusal, shoal
+from cli.shell import one_line_of, shoal, shoal_each
 from shoal.cli.main import main
 
 SMALL = ("--env-steps", "512", "--unroll-length", "16", "--envs-per-actor", "4", "--minibatches", "2", "--epochs", "1")
@@ -162,18 +162,18 @@ def test_a_broken_environment_is_named_in_one_line(name, reason, tmp_path, monke
 
 
 @pytest.mark.parametrize("content", ["config.json", "notes.txt"])
-def test_a_folder_in_use_is_left_alone(content, tmp_path):
+def test_a_folder_in_use_is_left_alone(content, tmp_path, capsys):
     (tmp_path / content).write_text("{}")
-    line = refusal("train", "ppo", "--env", "CartPole-v1", "--run-dir", tmp_path, jax=True)
+    line = fault_line(capsys, ["train", "ppo", "--env", "CartPole-v1", "--run-dir", str(tmp_path)], 2)
     assert str(tmp_path) in line
     assert [path.name for path in tmp_path.iterdir()] == [content]
     assert (tmp_path / content).read_text() == "{}"
 
 
-def test_an_unwritable_folder_is_named(tmp_path):
+def test_an_unwritable_folder_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    line = refusal("train", "ppo", "--env", "CartPole-v1", "--run-dir", tmp_path / "file" / "run", jax=True)
-    assert "cannot be written" in line
+    words = ["train", "ppo", "--env", "CartPole-v1", "--run-dir", str(tmp_path / "file" / "run")]
+    assert "cannot be written" in fault_line(capsys, words, 2)
 
 
 def test_no_valid_checkpoint_has_its_own_exit_code(run_dir, tmp_path, capsys):
@@ -185,7 +185,8 @@ def test_no_valid_checkpoint_has_its_own_exit_code(run_dir, tmp_path, capsys):
 
 
 def test_impossible_settings_leave_no_folder(tmp_path):
-    for words in (["--stop-minutes", "0"], ["--stop-return", "nan"]):
-        line = refusal("train", "ppo", "--env", "CartPole-v1", *words, cwd=tmp_path)
-        assert words[0].strip("-").replace("-", "_") in line
+    settings = (("--stop-minutes", "0"), ("--stop-return", "nan"))
+    answers = shoal_each([("train", "ppo", "--env", "CartPole-v1", *words) for words in settings], cwd=tmp_path)
+    for (flag, _), answer in zip(settings, answers, strict=True):
+        assert flag.strip("-").replace("-", "_") in one_line_of(answer)
     assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,8 @@ from cli.shell import environment
 from shoal.cli.main import main
 
 START_S = 60
+ENV_STEPS = 4_000_000
+"""minutes of training, and a row of metrics every 20,000 steps: of much longer runs the first row comes after 10 s"""
 
 
 def wait_for(condition, process) -> None:
@@ -26,7 +28,7 @@ def wait_for(condition, process) -> None:
 
 def long_run(folder: Path) -> subprocess.Popen:
     """A run that would take minutes, once it has written its first row."""
-    words = ["train", "impala", "--env", "CartPole-v1", "--env-steps", "50000000", "--run-dir", str(folder)]
+    words = ["train", "impala", "--env", "CartPole-v1", "--env-steps", str(ENV_STEPS), "--run-dir", str(folder)]
     command = [sys.executable, "-m", "shoal", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     metrics = folder / "metrics.jsonl"

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from cli.shell import refusal, shoal
+from cli.shell import one_line_of, shoal_each
 from shoal.cli.main import main
 
 ENVIRONMENTS = """
@@ -41,17 +41,18 @@ def place(tmp_path_factory):
     """A folder with a run on an environment that draws itself and one on a toy that does not."""
     folder = tmp_path_factory.mktemp("films")
     (folder / "painted.py").write_text(ENVIRONMENTS)
-    for name, env in [("run", "painted:Painted"), ("catch", "toy:catch")]:
-        answer = shoal("train", "a2c", "--env", env, "--run-dir", folder / name, *SMALL, jax=True, cwd=folder)
-        assert answer.code == 0, answer.err
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, env in [("run", "painted:Painted"), ("catch", "toy:catch")]:
+            assert main(["train", "a2c", "--env", env, "--run-dir", name, *SMALL]) == 0
+        yield folder
 
 
-def test_a_film_shows_one_episode_from_reset_to_end(place):
+def test_a_film_shows_one_episode_from_reset_to_end(place, capsys):
     iio = pytest.importorskip("imageio.v3")
-    words = ("evaluate", "run", "--episodes", "2", "--video", "film.gif", "--json", "found.json")
-    answer = shoal(*words, jax=True, cwd=place)
-    assert (answer.code, answer.err) == (0, "")
+    assert main(["evaluate", "run", "--episodes", "2", "--video", "film.gif", "--json", "found.json"]) == 0
+    answer = capsys.readouterr()
+    assert answer.err == ""
     assert answer.out.splitlines()[-1] == "video         film.gif: 9 steps, return 18.00"
     shown = iio.imread(place / "film.gif", plugin="pillow")
     assert shown[:, 0, 0, 0].tolist() == [25 * count for count in range(10)]
@@ -63,9 +64,14 @@ def test_a_film_shows_one_episode_from_reset_to_end(place):
 def test_what_cannot_be_filmed_is_one_line_without_jax(place):
     pytest.importorskip("imageio")
     before = sorted(path.name for path in place.iterdir())
-    assert "toy:catch cannot be filmed" in refusal("evaluate", "catch", "--video", "x.gif", cwd=place)
-    assert "x.avi is no kind of film" in refusal("evaluate", "run", "--video", "x.avi", cwd=place)
-    assert "no such file or directory" in refusal("evaluate", "run", "--video", "none/x.gif", cwd=place)
+    refused = {
+        ("catch", "x.gif"): "toy:catch cannot be filmed",
+        ("run", "x.avi"): "x.avi is no kind of film",
+        ("run", "none/x.gif"): "no such file or directory",
+    }
+    answers = shoal_each([("evaluate", run, "--video", film) for run, film in refused], cwd=place)
+    for answer, reason in zip(answers, refused.values(), strict=True):
+        assert reason in one_line_of(answer)
     assert sorted(path.name for path in place.iterdir()) == before
 
 
