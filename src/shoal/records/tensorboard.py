@@ -7,6 +7,7 @@ forget what the earlier start wrote beyond the checkpoint.
 
 import os
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ REMEDY = "pip install 'shoal[tensorboard]'"
 def check_tensorboard() -> None:
     """Raises ConfigError in one line unless TensorBoard's package is installed."""
     try:
-        from tensorboard.compat.proto import event_pb2  # noqa: F401
-        from tensorboard.summary.writer import record_writer  # noqa: F401
+        import_module("tensorboard.summary.writer.record_writer")
+        _messages("event")
     except ImportError as fault:
         raise ConfigError(f"--tensorboard needs TensorBoard's package ({fault}); {REMEDY}") from fault
 
@@ -49,9 +50,8 @@ class EventWriter:
         self._records = RecordWriter(self._file)
         self._put(file_version="brain.Event:2")
         if from_env_steps:
-            from tensorboard.compat.proto.event_pb2 import SessionLog
-
-            self._put(step=from_env_steps + 1, session_log=SessionLog(status=SessionLog.START))
+            log = _messages("event").SessionLog
+            self._put(step=from_env_steps + 1, session_log=log(status=log.START))
 
     def write(self, row: dict[str, Any]) -> None:
         """One event with every number of the row, flushed.
@@ -59,27 +59,29 @@ class EventWriter:
         Raises:
           CheckpointError: the disk is full.
         """
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
+        summary = _messages("summary").Summary
         values = [
-            Summary.Value(tag=name, simple_value=float(value))
+            summary.Value(tag=name, simple_value=float(value))
             for name, value in row.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)
         ]
-        self._put(step=int(row["env_steps"]), summary=Summary(value=values))
+        self._put(step=int(row["env_steps"]), summary=summary(value=values))
 
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
 
     def _put(self, **fields: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-
         try:
-            self._records.write(Event(wall_time=_now(), **fields).SerializeToString())
+            self._records.write(_messages("event").Event(wall_time=_now(), **fields).SerializeToString())
             self._records.flush()
         except OSError as fault:
             raise unwritable(self._path, fault) from None
+
+
+def _messages(name: str) -> Any:
+    """Classes of messages, which the package makes when it is imported."""
+    return import_module(f"tensorboard.compat.proto.{name}_pb2")
 
 
 def _now() -> float:
