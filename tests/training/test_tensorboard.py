@@ -49,7 +49,7 @@ def test_what_lies_beyond_the_checkpoint_is_forgotten_on_resume(tmp_path):
 
 
 def test_without_the_package_it_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
     with pytest.raises(ConfigError, match="pip install 'shoal\\[tensorboard\\]'"):
         shoal.train("ppo", "toy:catch", env_steps=100, run_dir=tmp_path / "run", tensorboard=True, **FIELDS)
     assert not (tmp_path / "run").exists()
