@@ -163,10 +163,10 @@ def test_what_hangs_is_named(name, after):
 
 
 def test_patience_is_for_each_environment_and_not_for_all_of_a_worker():
-    pool = pool_of(workers=1, num_envs=3, step_timeout=0.8)
+    pool = pool_of(workers=1, num_envs=3, step_timeout=1.0)
     pool.recv()
     assert step(pool, SLEEP, SLEEP, SLEEP).valid.all()  # half a second each
-    time.sleep(1)  # the owner may take its time, too
+    time.sleep(1.2)  # the owner may take its time, too
     assert step(pool, FINE, FINE, SLEEP).valid.all()
     pool.close()
 

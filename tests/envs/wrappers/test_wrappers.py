@@ -93,6 +93,11 @@ def test_a_stack_of_one_is_no_wrapper():
     assert wrapped(bare("toy:catch")) is bare("toy:catch")
 
 
+def test_wrapped_environments_are_still_found_by_name():
+    for name, around in (("CartPole-v1", {"time_limit": 5}), ("Taxi-v3", {"mask_from_info": True, "frame_stack": 2})):
+        assert wrapped(bare(name), **around).origin == bare(name).origin == (name, {})
+
+
 @pytest.mark.parametrize("env", ["toy:catch", "toy:memory", "toy:gates", "toy:tictactoe", "envs.own:Trees", Walk])
 def test_a_limit_truncates_and_the_next_row_resets(env):
     limit = 3

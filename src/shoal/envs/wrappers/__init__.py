@@ -47,4 +47,4 @@ def wrapped(
 
         stack = partial(FrameStack, length=frame_stack)
         factory = factory.around(stack, stacked_spec(factory.spec, frame_stack))
-    return replace(factory, origin=origin)
+    return factory if factory.origin == origin else replace(factory, origin=origin)
