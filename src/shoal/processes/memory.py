@@ -13,6 +13,7 @@ holding one. A process that is started anew has segments of its own: what an old
 import itertools
 import mmap
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ from shoal.processes.limits import out_of_files, require_memory
 
 ALIGNMENT = 64
 """bytes; what XLA wants of arrays that it reads in place"""
+FIRST_SLOTS = 4
+"""of a pool's first segment"""
+FEW = 16
+"""slots up to which looking at one after the other is faster than at all at once"""
 
 
 def align(size: int) -> int:
@@ -80,7 +85,10 @@ class SlotBook:
 
     def claim(self) -> tuple[int, int] | None:
         """(slot, tag) of a free slot, now the producer's to write; None when there is none."""
-        for slot in range(len(self._claimed)):
+        slots = range(len(self._claimed))
+        if len(slots) > FEW:
+            slots = np.flatnonzero(self._claimed == self._released).tolist()  # only who claims makes them fewer
+        for slot in slots:
             if self._claimed[slot] == self._released[slot]:
                 self._claimed[slot] += 1
                 return slot, int(self._claimed[slot])
@@ -95,10 +103,6 @@ class SlotBook:
         """The consumer is through with what the slot held under this tag; another tag's is left alone."""
         if self._claimed[slot] == tag:
             self._released[slot] = tag
-
-    def free(self) -> int:
-        """How many slots are free."""
-        return int(np.count_nonzero(self._claimed == self._released))
 
 
 _numbers = itertools.count()
@@ -125,24 +129,36 @@ class Slots:
 
 
 class Pool:
-    """A producer's slots: taken where one fits and is free, made where none is.
+    """A producer's slots: taken where one fits and is free, made where none is. Threads of the producer may share it.
 
-    What limits the number of messages on their way is the wire's capacity, so the pool only ever holds as many slots as
-    consumers really keep.
+    What limits the number of messages on their way is the wire's capacity, so the pool only ever holds about as many
+    slots as consumers really keep. More are made half as many as there are at a time, and with a quarter to spare
+    where messages grow, so that neither hoarding nor growth takes many segments.
     """
 
-    def __init__(self, first_id: int = 0, slots: int = 4):
-        self._id, self._count = first_id, slots
+    def __init__(self):
         self.slots: dict[int, Slots] = {}
+        self._turn = threading.Lock()  # within this process: it dies with whoever holds it
 
     def claim(self, size: int) -> tuple[int, int, int]:
         """(segment id, slot, tag) of a slot of at least `size` bytes. Raises MemoryShort."""
-        for number, slots in self.slots.items():
-            if size <= slots.slot_size <= 4 * align(size) and (taken := slots.book.claim()):
-                return number, *taken
-        self._id += 1
-        slots = self.slots[self._id] = Slots.create(self._count, size)
-        taken = slots.book.claim()
-        if taken is None:
-            raise AssertionError("a new segment has no free slot")
-        return self._id, *taken
+        with self._turn:
+            for number, slots in self.slots.items():
+                if _fits(size, slots.slot_size) and (taken := slots.book.claim()):
+                    return number, *taken
+            number = len(self.slots) + 1
+            slots = self.slots[number] = self._more(size)
+            taken = slots.book.claim()
+            if taken is None:
+                raise AssertionError("a new segment has no free slot")
+            return number, *taken
+
+    def _more(self, size: int) -> Slots:
+        there = sum(slots.count for slots in self.slots.values() if _fits(size, slots.slot_size))
+        grows = any(slots.slot_size < size <= 2 * slots.slot_size for slots in self.slots.values())
+        return Slots.create(max(FIRST_SLOTS, there // 2), size + size // 4 if grows else size)
+
+
+def _fits(size: int, slot_size: int) -> bool:
+    """Whether a message belongs into slots of this size: one much smaller would waste what a larger one needs."""
+    return size <= slot_size <= 4 * align(size)

@@ -93,7 +93,15 @@ class Desk:
         if item is not NOTHING:
             data, descriptors = self._place(item, header)
         self._gather(header)
-        self._link.send(header, data, descriptors)
+        try:
+            self._link.send(header, data, descriptors)
+        except BaseException:
+            if "slot" in header:
+                number, slot, tag = header["slot"]
+                self._pool.slots[number].book.abandon(slot, tag)
+            raise
+        if descriptors:
+            self._announced.add(header["slot"][0])
 
     def _place(self, item: Any, header: dict[str, Any]) -> tuple[bytes, list[int]]:
         """Put an item where the shadow finds it, and say in the header where."""
@@ -108,7 +116,6 @@ class Desk:
         header["slot"] = [number, slot, tag]
         if number in self._announced:
             return b"", []
-        self._announced.add(number)
         header["segment"] = [slots.segment.size, slots.count, slots.slot_size]
         return b"", [slots.segment.descriptor]
 
