@@ -94,7 +94,7 @@ def test_a_stack_of_one_is_no_wrapper():
 
 
 def test_wrapped_environments_are_still_found_by_name():
-    for name, around in (("CartPole-v1", {"time_limit": 5}), ("Taxi-v3", {"mask_from_info": True, "frame_stack": 2})):
+    for name, around in (("CartPole-v1", {"time_limit": 5}), ("Taxi-v4", {"mask_from_info": True, "frame_stack": 2})):
         assert wrapped(bare(name), **around).origin == bare(name).origin == (name, {})
 
 
