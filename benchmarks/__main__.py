@@ -13,6 +13,7 @@ MODULES = (
     "benchmarks.micro.startup",
     "benchmarks.micro.overhead",
     "benchmarks.scaling.slow_actor",
+    "benchmarks.scaling.env_workers",
     "benchmarks.learning.forced_lag",
     "benchmarks.learning.accept",
     "benchmarks.learning.processes",
