@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Environments in workers: how they scale asleep and at work, one that is slow, memory, and a worker started anew.
 
-Every rate is of environment steps. A sleeping environment stands for one that waits for a simulator elsewhere, a working
+Rates are of environment steps. A sleeping environment stands for one that waits for a simulator elsewhere, a working
 one holds its interpreter, as simulators in Python do. Efficiency is the rate beside that of as many lone workers.
 """
 
