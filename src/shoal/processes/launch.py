@@ -21,17 +21,24 @@ from shoal.processes.link import Hangup, Link
 STARTUP_SECONDS = 60.0
 
 
+class ServerEnded(ShoalError):
+    """The fork server was killed: `shared()` gives a new one."""
+
+
 class Child:
     """A process that was launched: a link to it, and how it ended."""
 
     def __init__(self, pid: int, handle: int, link: Link, lifeline: socket.socket, launcher: "Launcher"):
         self.pid, self.link = pid, link
         self._handle, self._lifeline, self._launcher = handle, lifeline, launcher
+        self._turn = threading.Lock()
 
     def kill(self) -> None:
-        """End it at once. It is named by a handle, so another process of the same number is never hit."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        """End it at once. It is named by a handle, so another process of the same number is never hit. Any thread may,
+        also when it is closed already."""
+        with self._turn, contextlib.suppress(ProcessLookupError):
+            if self._handle >= 0:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def wait(self, seconds: float) -> int | None:
         """Its exit code, or minus the signal that killed it; None when it has not ended within so many seconds, or when
@@ -52,8 +59,10 @@ class Child:
         self._launcher.forget(self.pid)
         self.link.close()
         self._lifeline.close()
-        with contextlib.suppress(OSError):
-            os.close(self._handle)
+        with self._turn:
+            if self._handle >= 0:
+                os.close(self._handle)
+            self._handle = -1
 
 
 class Launcher:
@@ -100,7 +109,7 @@ class Launcher:
         fresh = [name for name in modules if name not in self._preloaded]
         if fresh:
             self._preloaded.update(fresh)
-            with self._state:
+            with self._state, contextlib.suppress(Hangup):  # who launches next is told
                 self._link.send({"preload": fresh, "path": sys.path})
 
     def launch(
@@ -112,7 +121,7 @@ class Launcher:
     ) -> Child:
         """A new child that calls `entry` ("module:function") with (link, header, descriptors, link to the server).
 
-        Raises ShoalError when the server has ended or gives no child within `seconds`.
+        Raises ServerEnded when the server has ended, ShoalError when it gives no child within `seconds`.
         """
         try:
             ours, theirs = Link.pair()
@@ -124,10 +133,12 @@ class Launcher:
             try:
                 message = {**(header or {}), "number": number, "entry": entry}
                 self._link.send(message, descriptors=[end.fileno(), theirs.fileno(), *descriptors])
-            except Hangup as error:
-                raise ShoalError("the process that starts workers has ended: start the run again") from error
+            except Hangup:
+                self._over = True
             born = self._state.wait_for(lambda: number in self._born or self._over, seconds)
             pid, handle = self._born.pop(number, (0, -1))
+            if self._over and not pid:
+                raise ServerEnded("the process that starts workers has ended: start the run again")
             if pid:
                 self._links[pid] = ours
             if pid in self._codes:
@@ -178,8 +189,10 @@ class Launcher:
                         self._codes[pid] = message.header["code"]
                         self._hang_up(pid)
                     else:
+                        pid = message.header["pid"]
+                        self._codes.pop(pid, None)  # of a process that had the same number before
                         handle = message.descriptors[0] if message.descriptors else -1
-                        self._born[message.header["number"]] = (message.header["pid"], handle)
+                        self._born[message.header["number"]] = (pid, handle)
                     self._state.notify_all()
         except (Hangup, OSError):
             with self._state:

@@ -9,6 +9,7 @@ One small thread watches over the children: it passes on that they are to end, k
 not move any more.
 """
 
+import contextlib
 import itertools
 import signal
 import threading
@@ -60,7 +61,7 @@ class Processes(Kernel):
         self._finished = threading.Event()
 
     def run(self, root: Worker, body: Callable[[], Any]) -> Any:
-        launch.shared().preload(self.engine.preload)
+        launch.shared().preload(self.engine.preload)  # while the program still prepares
         watcher = threading.Thread(target=self._watch_children, name="shoal children", daemon=True)
         watcher.start()
         try:
@@ -134,7 +135,7 @@ class Processes(Kernel):
             "now": worker.engine.now(),
             "fixed": self.fixed,
         }
-        child = launch.shared().launch(ENTRY, header, [page.segment.descriptor])
+        child = self._child(header, page)
         page.segment.close()
         worker.engine.born(worker, child.pid)
         shadow = Shadow(self, worker, child, page)
@@ -143,6 +144,18 @@ class Processes(Kernel):
         if worker.interrupt is not None:
             page.ask_to_stop()
         return shadow
+
+    def _child(self, header: dict[str, Any], page: Status) -> launch.Child:
+        """A child of the shared server, or of a new one where that has just been killed."""
+
+        def ask() -> launch.Child:
+            server = launch.shared()
+            server.preload(self.engine.preload)
+            return server.launch(ENTRY, header, [page.segment.descriptor])
+
+        with contextlib.suppress(launch.ServerEnded):
+            return ask()
+        return ask()
 
     def _death(self, worker: Worker, shadow: Shadow, last: bool) -> BaseException:
         """Why a child ended without a word: whose fault, and where."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs in a child: one worker's function, with an ambient worker whose primitives go to its shadow."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter, sleep
 from typing import Any
 
@@ -109,4 +110,7 @@ def main(link: Link, header: dict[str, Any], descriptors: list[int], _server: Li
         if isinstance(caught, KeyboardInterrupt | SystemExit):
             error = RuntimeError(f"{type(caught).__name__} {caught}".strip())
     del fn, args  # what they hold on loan goes back with the last message
+    for stream in (sys.stdout, sys.stderr):  # the shadow does not wait any longer than for that message
+        with suppress(Exception):
+            stream.flush()
     desk.tell("ended", error=None if error is None else encode(error), stopped=isinstance(error, Stopped))
