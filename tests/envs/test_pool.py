@@ -2,6 +2,7 @@
 """Environments in workers: the data of the adapter in this process, in any order; what cannot be is one line."""
 
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -246,6 +247,17 @@ def test_what_no_name_leads_to_is_refused():
     with pytest.raises(ConfigError, match="cannot be found by name in another process; put it into a module"):
         require_env_workers(config(), nameless)
     require_env_workers(config(), envs.resolve(Raises))  # a class of a module has one
+
+
+def test_what_jax_steps_is_refused():
+    def build(num_envs, first_index):
+        raise AssertionError("never made")
+
+    build.__module__ = "shoal.envs.jitted.host"
+    jitted = replace(envs.resolve("toy:catch"), build=build)
+    for refuse in (lambda: require_env_workers(config(), jitted), lambda: in_workers(jitted, 1, 60.0)):
+        with pytest.raises(ConfigError, match="stepped by JAX, which workers do not have; set env_workers to 0"):
+            refuse()
 
 
 def test_no_workers_need_no_room(monkeypatch):

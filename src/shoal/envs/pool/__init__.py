@@ -25,10 +25,13 @@ def in_workers(factory: EnvFactory, workers: int, step_timeout: float) -> Callab
     Args:
       step_timeout: seconds that an environment may take over a step before it is ended.
 
+    Raises ConfigError where JAX would have to step them.
+
     Check: the environments give the data that those of `factory.make` give, where the factory is split-invariant.
     """
     from shoal.envs.pool.vector import PoolVector
 
+    refuse_jitted(factory)
     return partial(PoolVector, factory, workers=workers, step_timeout=step_timeout)
 
 
@@ -38,15 +41,21 @@ def require_workers(factory: EnvFactory, pools: int, workers: int, num_envs: int
     Raises in one line: ConfigError where no name leads to the environment or files or processes are too few,
     MemoryShort where shared memory is.
     """
-    from shoal.envs.pool.member import adapter_of
     from shoal.envs.pool.rows import size_of
 
-    if adapter_of(factory).startswith(JITTED):
-        reason = "its environments are stepped by JAX, which workers do not have"
-        raise ConfigError(f"env {factory.name} cannot be stepped in workers: {reason}; set env_workers to 0")
+    refuse_jitted(factory)
     if factory.origin is None:
         remedy = "put it into a module of its own and give that name, or set env_workers to 0"
         raise ConfigError(f"env {factory.name} cannot be found by name in another process; {remedy}")
     limits.require_processes(pools * workers)
     limits.require_files(pools * workers)
     limits.require_memory(pools * size_of(factory.spec, num_envs), "rows of environments in workers")
+
+
+def refuse_jitted(factory: EnvFactory) -> None:
+    """Raises ConfigError for environments that JAX steps."""
+    from shoal.envs.pool.member import adapter_of
+
+    if adapter_of(factory).startswith(JITTED):
+        reason = "its environments are stepped by JAX, which workers do not have"
+        raise ConfigError(f"env {factory.name} cannot be stepped in workers: {reason}; set env_workers to 0")
