@@ -54,6 +54,14 @@ def test_what_always_ends_or_stops_its_process_is_named(hostile, tmp_path):
     assert ("did nothing for 0.5 s" if hostile.dies == "hang" else "ended its process 3 times") in line
 
 
+def test_an_actor_that_waits_for_its_workers_is_not_stuck(tmp_path):
+    slow = {"env": "toy:paced", "env_kwargs": {"step_s": 0.8}, "engine": "processes", "hang_seconds": 0.5}
+    small = {"num_actors": 1, "envs_per_actor": 1, "unroll_length": 2, "env_steps": 2}
+    assert train(tmp_path / "pooled", **slow, **small, env_workers=1).metrics[-1]["env_steps"] >= 2
+    with pytest.raises(ShoalError, match=r"did nothing for 0\.5 s"):
+        train(tmp_path / "plain", **slow, **small)
+
+
 def test_what_cannot_be_is_refused_before_a_folder_is_made(tmp_path):
     with pytest.raises(ConfigError, match="env_workers=9 are more than the 2 environments"):
         train(tmp_path / "run", env_workers=9)
