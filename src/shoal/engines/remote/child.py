@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from time import perf_counter, sleep
 from typing import Any
 
-from shoal.engines.faults import Stopped
 from shoal.engines.remote.desk import Desk
 from shoal.engines.remote.errors import encode
 from shoal.engines.remote.handles import ConditionHandle, SystemHandle
@@ -113,4 +112,4 @@ def main(link: Link, header: dict[str, Any], descriptors: list[int], _server: Li
     for stream in (sys.stdout, sys.stderr):  # the shadow does not wait any longer than for that message
         with suppress(Exception):
             stream.flush()
-    desk.tell("ended", error=None if error is None else encode(error), stopped=isinstance(error, Stopped))
+    desk.end(None if error is None else encode(error))

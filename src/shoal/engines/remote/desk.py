@@ -42,6 +42,7 @@ class Desk:
         self._notes: list[dict[str, Any]] = []
         self._sequence: list[str] = []
         self._sent: dict[str, float] = {}
+        self._told = False
         self.phases: dict[str, float] = {}
 
     def note(self, metrics: dict[str, Any]) -> None:
@@ -55,20 +56,30 @@ class Desk:
             self._sequence.append(name)
 
     def tell(self, op: str, item: Any = NOTHING, **fields: Any) -> None:
-        """Have the shadow do something. A fault of it comes with the answer to the next question."""
+        """Have the shadow do something, once it has done what it was told before: so a worker is never more than one
+        item ahead of a wire that is full. A fault of it comes with the answer to the next question."""
+        if self._told:
+            self.ask("wait")
         self._send(op, item, fields)
+        self._told = True
 
     def ask(self, op: str, item: Any = NOTHING, **fields: Any) -> Any:
         """Have the shadow do something and wait for what it gives. Raises what that raised."""
         self._send(op, item, fields)
         return self.answer()
 
+    def ask_for_message(self, op: str, **fields: Any) -> Message:
+        """As `ask`, for what is no value."""
+        self._send(op, NOTHING, fields)
+        return self._receive()
+
+    def end(self, error: dict[str, Any] | None) -> None:
+        """The last message."""
+        self._send("ended", NOTHING, {"error": error})
+
     def answer(self) -> Any:
         """The next message as a value."""
-        message = self._link.receive()
-        if "error" in message.header:
-            raise decode(message.header["error"])
-        return self._value(message)
+        return self._value(self._receive())
 
     def handle(self, key: str) -> Handle:
         """The handle of a wire, always the same one."""
@@ -80,9 +91,9 @@ class Desk:
         """Segments that came with a message."""
         return [Segment(fd, size) for fd, size in zip(message.descriptors, message.header["sizes"], strict=True)]
 
-    def receive(self) -> Message:
-        """The next message as it came."""
+    def _receive(self) -> Message:
         message = self._link.receive()
+        self._told = False
         if "error" in message.header:
             raise decode(message.header["error"])
         return message

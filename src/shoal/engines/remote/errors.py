@@ -40,15 +40,22 @@ def decode(found: dict[str, Any]) -> BaseException:
     known = getattr(faults, kind, None) or getattr(errors, kind, None) or (WorkerDied if kind == "WorkerDied" else None)
     if isinstance(known, type) and issubclass(known, ShoalError | faults.Stopped):
         return known(text)
-    builtin = getattr(builtins, kind, None)
-    error: BaseException
-    if isinstance(builtin, type) and issubclass(builtin, Exception) and not issubclass(builtin, UnicodeError):
-        error = builtin(text)
-    else:
-        error = RemoteError(f"{kind}: {text}" if text else kind)
+    error = _builtin(kind, text) or RemoteError(f"{kind}: {text}" if text else kind)
     if "trace" in found:
         error.add_note(found["trace"])
     return error
+
+
+def _builtin(kind: str, text: str) -> Exception | None:
+    """Python's own exception of that name, if it can be made of a text and says the same."""
+    known = getattr(builtins, kind, None)
+    if not (isinstance(known, type) and issubclass(known, Exception)):
+        return None
+    try:
+        error = known(text)
+    except TypeError:
+        return None
+    return error if str(error) == text else None
 
 
 def _role_failed(text: str, parts: list) -> faults.RoleFailed:

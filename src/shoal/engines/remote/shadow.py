@@ -19,8 +19,9 @@ from shoal.processes.link import Hangup, Message
 from shoal.processes.memory import Segment, Slots
 from shoal.processes.status import Status
 
-QUIET = ("put", "reply", "count_pull", "body")
-"""what the child does not wait for, or is answered otherwise"""
+QUIET = ("put", "reply", "count_pull")
+"""what the child does not wait for"""
+Header = dict[str, Any]
 
 
 class Shadow:
@@ -55,6 +56,7 @@ class Shadow:
                 self.listening = False
                 self._take_over(message)
                 if message.header["op"] == "ended":
+                    self._spend(message)
                     self._finish(message.header)
                     return
                 self._do(message)
@@ -65,10 +67,12 @@ class Shadow:
     def _do(self, message: Message) -> None:
         op = message.header["op"]
         quiet = op in QUIET
+        item = self._parcel(message) if "form" in message.header else None  # also where nobody takes it: it has a slot
         try:
+            self._spend(message)
             if self._failed is not None:
                 raise self._failed
-            getattr(self, f"_{op}")(message)
+            getattr(self, f"_{op}")(message.header, item)
         except Hangup:
             raise
         except BaseException as error:  # noqa: BLE001 it is the child's: its program decides what follows
@@ -94,7 +98,7 @@ class Shadow:
                 continue
 
     def _take_over(self, message: Message) -> None:
-        """What came along with a message: slots given back, notes, time spent, phases in their order."""
+        """What came along with a message: slots given back, notes, time spent, a new segment."""
         header, worker = message.header, self._worker
         for number in header.get("returned", ()):
             self._loans.pop(number, None)
@@ -106,8 +110,11 @@ class Shadow:
             size, count, slot_size = header["segment"]
             number = header["slot"][0]
             self._segments[number] = Slots(Segment(message.descriptors[0], size), count, slot_size)
-        for name in header.get("did", ()):
-            self._kernel.spend(worker, name)
+
+    def _spend(self, message: Message) -> None:
+        """In fixed order, let the virtual time of what the child did pass, phase by phase."""
+        for name in message.header.get("did", ()):
+            self._kernel.spend(self._worker, name)
 
     def _parcel(self, message: Message) -> Parcel:
         """The item of a message."""
@@ -118,8 +125,8 @@ class Shadow:
             return Parcel.lying(header["form"], header["size"], header["weight"], slots, slot, tag)
         return Parcel.inside(header["form"], message.data, header["weight"])
 
-    def _wire(self, message: Message) -> Any:
-        return self._kernel.wire(message.header["wire"])
+    def _wire(self, header: Header) -> Any:
+        return self._kernel.wire(header["wire"])
 
     def _give(self, item: Any = None, *, fixed: bool = False) -> None:
         """Answer with a value or a parcel."""
@@ -143,87 +150,89 @@ class Shadow:
 
     # primitives, by the names under which children ask for them
 
-    def _put(self, message: Message) -> None:
-        self.handed_over += 1
-        self._wire(message).put(self._parcel(message), message.header["version"])
+    def _wait(self, header: Header, item: Parcel) -> None:
+        self._give()
 
-    def _get(self, message: Message) -> None:
-        items = self._wire(message).get(message.header["n"], message.header["by_sender"])
+    def _put(self, header: Header, item: Parcel) -> None:
+        self.handed_over += 1
+        self._wire(header).put(item, header["version"])
+
+    def _get(self, header: Header, item: Parcel) -> None:
+        items = self._wire(header).get(header["n"], header["by_sender"])
         self._give(len(items))
         for item in items:
             self._give(item)
 
-    def _publish(self, message: Message) -> None:
+    def _publish(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
-        self._give(self._wire(message).publish(self._parcel(message)))
+        self._give(self._wire(header).publish(item))
 
-    def _pull(self, message: Message) -> None:
-        header = message.header
+    def _pull(self, header: Header, item: Parcel) -> None:
         limits = {name: header[name] for name in ("at_least", "behind") if name in header}
-        value, version = self._wire(message).pull(**limits)
+        value, version = self._wire(header).pull(**limits)
         self._give(version)
         self._give(value, fixed="behind" in limits)
 
-    def _call(self, message: Message) -> None:
+    def _call(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
-        self._give(self._wire(message).call(self._parcel(message)))
+        self._give(self._wire(header).call(item))
 
-    def _send(self, message: Message) -> None:
-        self._give(self._wire(message).send(self._parcel(message)))
+    def _send(self, header: Header, item: Parcel) -> None:
+        self._give(self._wire(header).send(item))
 
-    def _result(self, message: Message) -> None:
-        self._give(self._wire(message).result(message.header["ticket"]))
+    def _result(self, header: Header, item: Parcel) -> None:
+        self._give(self._wire(header).result(header["ticket"]))
 
-    def _take(self, message: Message) -> None:
-        requests = self._wire(message).take()
+    def _take(self, header: Header, item: Parcel) -> None:
+        requests = self._wire(header).take()
         self._give([[r.index, r.epoch, r.ticket] for r in requests])
         for request in requests:
             self._give(request.item)
 
-    def _reply(self, message: Message) -> None:
+    def _reply(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
-        requests = [Request(None, *head) for head in message.header["tickets"]]
-        self._wire(message).reply(requests, self._parcel(message).open(self._kernel.wire, writable=True))
+        requests = [Request(None, *head) for head in header["tickets"]]
+        self._wire(header).reply(requests, item.open(self._kernel.wire, writable=True))
 
-    def _reach(self, message: Message) -> None:
-        self._give(self._wire(message).reach(message.header["at_least"]))
+    def _reach(self, header: Header, item: Parcel) -> None:
+        self._give(self._wire(header).reach(header["at_least"]))
 
-    def _count_pull(self, message: Message) -> None:
-        self._wire(message).count_pull(message.header["version"])
+    def _count_pull(self, header: Header, item: Parcel) -> None:
+        self._wire(header).count_pull(header["version"])
 
-    def _count_push(self, message: Message) -> None:
+    def _count_push(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
-        self._give(self._wire(message).count_push(message.header["lag"], message.header["stale"]))
+        self._give(self._wire(header).count_push(header["lag"], header["stale"]))
 
-    def _push(self, message: Message) -> None:
+    def _push(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
-        grad = self._parcel(message).open(self._kernel.wire, writable=True)
-        self._give(self._wire(message).push(grad, message.header["version"]))
+        grad = item.open(self._kernel.wire, writable=True)
+        self._give(self._wire(header).push(grad, header["version"]))
 
-    def _body(self, message: Message) -> None:
-        vector = self._wire(message)
+    def _body(self, header: Header, item: Parcel) -> None:
+        vector = self._wire(header)
         body = vector.body
         facts = [body.flat.size, body.flat.dtype.str, len(body.moments), body.shards, vector.max_lag]
         segment = vector.segment
         self._link.send({"body": facts, "sizes": [segment.size]}, descriptors=[segment.descriptor])
         self._give(Parcel.of(body.rule, self._kernel.pool, self._kernel.key))
 
-    def _attribute(self, message: Message) -> None:
-        self._give(getattr(self._wire(message), message.header["name"]))
+    def _attribute(self, header: Header, item: Parcel) -> None:
+        self._give(getattr(self._wire(header), header["name"]))
 
-    def _select(self, message: Message) -> None:
-        conditions = [getattr(self._kernel.wire(key), name) for key, name in message.header["conditions"]]
+    def _select(self, header: Header, item: Parcel) -> None:
+        conditions = [getattr(self._kernel.wire(key), name) for key, name in header["conditions"]]
         self._give(select(*conditions))
 
-    def _open(self, message: Message) -> None:
-        context = system(message.header["name"], message.header["role"])
+    def _open(self, header: Header, item: Parcel) -> None:
+        context = system(header["name"], header["role"])
         scope = context.__enter__()
         self._systems.append((context, scope))
         self._give(scope.path)
 
-    def _leave(self, message: Message) -> None:
+    def _leave(self, header: Header, item: Parcel) -> None:
         context, _ = self._systems.pop()
-        found = message.header["error"]
+        found = header["error"]
         if found is None:
             context.__exit__(None, None, None)
         else:
@@ -232,13 +241,11 @@ class Shadow:
                 raise error
         self._give()
 
-    def _make(self, message: Message) -> None:
-        parcel = self._parcel(message)
-        args, settings = parcel.open(self._kernel.wire, writable=True, calls=True)
-        self._give(getattr(self._systems[-1][1], message.header["kind"])(*args, **settings))
+    def _make(self, header: Header, item: Parcel) -> None:
+        args, settings = item.open(self._kernel.wire, writable=True, calls=True)
+        self._give(getattr(self._systems[-1][1], header["kind"])(*args, **settings))
 
-    def _spawn(self, message: Message) -> None:
-        header = message.header
+    def _spawn(self, header: Header, item: Parcel) -> None:
         policy = {name: header[name] for name in ("on_failure", "budget")}
-        self._systems[-1][1].spawn(header["role"], header["count"], self._parcel(message), **policy)
+        self._systems[-1][1].spawn(header["role"], header["count"], item, **policy)
         self._give()

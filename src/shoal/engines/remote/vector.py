@@ -61,8 +61,7 @@ class VectorHandle(Handle):
     def _attached(self) -> Body:
         if self._body is None:
             here()
-            self._desk.tell("body", wire=self.key)
-            message = self._desk.receive()
+            message = self._desk.ask_for_message("body", wire=self.key)
             (segment,) = self._desk.attach(message)
             size, dtype, moments, shards, self._max_lag = message.header["body"]
             rule = self._desk.answer()
