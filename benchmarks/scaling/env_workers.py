@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ MODULE = "benchmarks.scaling.env_workers"
 ASLEEP_S, AT_WORK_S = 0.02, 0.001
 FAST_S, FACTOR, SIBLINGS = 0.002, 100, 8
 BUSY_ENVS = 16
+GROUP = 8
 GOALS = {"asleep_64": 0.9, "at_work_2": 1.8, "restart_s": 0.5}
 
 
@@ -122,6 +124,20 @@ def asleep(workers: tuple[int, ...], seconds: float) -> list[dict[str, float]]:
     return rows
 
 
+def asleep_in_groups(workers: int, seconds: float) -> dict[str, float]:
+    """As many sleeping environments and workers in pools of GROUP, each stepped together on a thread of its own, as
+    actors on threads do."""
+    pools = [
+        pool_of(GROUP, GROUP, "toy:paced", step_s=ASLEEP_S, episode_steps=10**6)
+        for _ in range(max(1, workers // GROUP))
+    ]
+    with ThreadPoolExecutor(len(pools)) as threads:
+        rates = list(threads.map(lambda pool: step_together(pool, seconds), pools))
+    for pool in pools:
+        pool.close()
+    return {"pools": len(pools), "workers_each": GROUP, "rate": sum(rates)}
+
+
 def at_work(seconds: float, units: int) -> dict[str, float]:
     """Working environments in this process, in one worker, in two; the same amount of work in each step."""
     plain = envs.resolve(f"{MODULE}:Spends", {"units": units}).make(BUSY_ENVS)
@@ -209,6 +225,7 @@ def main() -> None:
         found = {
             "load_1min": os.getloadavg()[0],
             "asleep": asleep(workers, seconds),
+            "asleep_in_groups": asleep_in_groups(workers[-1], seconds),
             "at_work": at_work(seconds, units),
             "one_slow": one_slow(seconds),
             "round_trip_s": round_trip(seconds / 4),
@@ -239,6 +256,11 @@ def summarise(runs: list[dict[str, Any]], workers: tuple[int, ...]) -> dict[str,
                 [rate / (number * one) for rate, one in zip(rates, alone, strict=True)]
             )
         scaling.append(row)
+    groups = runs[0]["asleep_in_groups"] | {
+        "efficiency": record.summarise([
+            run["asleep_in_groups"]["rate"] / (workers[-1] * run["asleep"][0]["together"]) for run in runs
+        ])
+    }  # fmt: skip
     each = {
         part: {name: record.summarise([run[part][name] for run in runs]) for name in runs[0][part]}
         for part in ("at_work", "one_slow")
@@ -247,7 +269,7 @@ def summarise(runs: list[dict[str, Any]], workers: tuple[int, ...]) -> dict[str,
         env: record.summarise([one for run in runs for one in run["restart_s"][env]]) for env in runs[0]["restart_s"]
     }
     trips = record.summarise([run["round_trip_s"] for run in runs])
-    return {"asleep": scaling, **each, "restart_s": restarts, "round_trip_s": trips}
+    return {"asleep": scaling, "asleep_in_groups": groups, **each, "restart_s": restarts, "round_trip_s": trips}
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -258,6 +280,9 @@ def show(summary: dict[str, Any]) -> None:
         for r in summary["asleep"]
     ]
     print("\n" + record.table(rows, ["workers, 20 ms asleep", "steps/s", "efficiency", "first ready", "efficiency"]))
+    groups = summary["asleep_in_groups"]
+    where = f"{groups['pools']} pools of {groups['workers_each']}, each stepped together on a thread"
+    print(f"{where}: efficiency {groups['efficiency']['median']:.3f}")
     rows = [[name.replace("_", " "), found["median"]] for name, found in summary["at_work"].items()]
     print("\n" + record.table(rows, ["1 ms at work", "steps/s"]))
     rows = [[name.replace("_", " "), found["median"]] for name, found in summary["one_slow"].items()]

@@ -51,7 +51,14 @@ def take_step(result: Any) -> tuple[Any, float, bool, bool]:
     if not isinstance(result, tuple) or len(result) != 5:
         raise Breach(f"returned {form(result)} from step", STEP_REMEDY)
     obs, reward, terminated, truncated, _ = result
-    return obs, _reward(reward), _flag("terminated", terminated), _flag("truncated", truncated)
+    # the usual forms are told here: a call for each of them would cost more than the whole check
+    if type(reward) is not float or not -FLOAT32_MAX <= reward <= FLOAT32_MAX:  # NaN fails it
+        reward = _reward(reward)
+    if terminated is not False and terminated is not True:
+        terminated = _flag("terminated", terminated)
+    if truncated is not False and truncated is not True:
+        truncated = _flag("truncated", truncated)
+    return obs, reward, terminated, truncated
 
 
 def are_finite(numbers: np.ndarray) -> bool:
@@ -75,8 +82,6 @@ def no_legal_action() -> Breach:
 
 
 def _reward(reward: Any) -> float:
-    if type(reward) is float and -FLOAT32_MAX <= reward <= FLOAT32_MAX:  # the usual case; NaN fails it
-        return reward
     if isinstance(reward, np.ndarray) and reward.ndim == 0:
         reward = reward[()]
     if not isinstance(reward, (float, int, np.floating, np.integer, np.bool_)):
@@ -88,8 +93,6 @@ def _reward(reward: Any) -> float:
 
 
 def _flag(name: str, value: Any) -> bool:
-    if value is False or value is True:
-        return value
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype == np.bool_:

@@ -58,18 +58,18 @@ class Worker:
     def serve(self) -> None:
         """Say that the environments are made, then obey commands until told to close."""
         self._link.send({"steps_apart": self._env.steps_apart})
-        do: dict[int, Callable] = {
-            STEP: self._step, STEP_ALL: self._step_all, STEP_APART: self._step_apart, TELL: self._tell,
-        }  # fmt: skip
+        do: dict[int, Callable] = {STEP: self._step, STEP_APART: self._step_apart, TELL: self._tell}
         commands, longest = self._link.fileno(), COMMAND.size + max(1024, 4 * self._env.num_envs)
         while True:
             message = os.read(commands, longest)
             if not message:
                 raise Hangup("the owner is gone")
             kind, ticket, seed = COMMAND.unpack_from(message)
-            if kind == CLOSE:
+            if kind == STEP_ALL:
+                self._step_all(ticket)
+            elif kind == CLOSE:
                 return
-            if kind == RESET:
+            elif kind == RESET:
                 self._reset(ticket, seed)
             else:
                 do[kind](ticket, message[COMMAND.size :])
@@ -89,7 +89,7 @@ class Worker:
         if page is not None:
             page.end()
 
-    def _step_all(self, ticket: int, _told: bytes) -> None:
+    def _step_all(self, ticket: int) -> None:
         """All environments, for an owner that waits for all workers."""
         self.advance(None)
         self._rows.ticket[:] = ticket
