@@ -7,6 +7,8 @@ one holds its interpreter, as simulators in Python do. Efficiency is the rate be
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,39 @@ ASLEEP_S, AT_WORK_S = 0.02, 0.001
 FAST_S, FACTOR, SIBLINGS = 0.002, 100, 8
 BUSY_ENVS = 16
 GROUP = 8
+WAYS = ("together", "first_ready", "bare")
+BARE = """
+import os, sys, time
+number, asleep, seconds = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+answers, answer = os.pipe()
+commands = []
+for _ in range(number):
+    hear, tell = os.pipe()
+    if os.fork() == 0:
+        os.close(tell)
+        for other in commands:
+            os.close(other)
+        while os.read(hear, 1):
+            time.sleep(asleep)
+            os.write(answer, b"x")
+        os._exit(0)
+    os.close(hear)
+    commands.append(tell)
+def step():
+    for tell in commands:
+        os.write(tell, b"x")
+    left = number
+    while left:
+        left -= len(os.read(answers, left))
+for _ in range(3):
+    step()
+began, steps = time.perf_counter(), 0
+while time.perf_counter() - began < seconds:
+    step()
+    steps += number
+print(steps / (time.perf_counter() - began))
+"""
+"""processes that do nothing but hear of a step, sleep, and answer: the most that this machine gives Python"""
 GOALS = {"asleep_64": 0.9, "at_work_2": 1.8, "restart_s": 0.5}
 
 
@@ -120,22 +155,34 @@ def asleep(workers: tuple[int, ...], seconds: float) -> list[dict[str, float]]:
         pool = pool_of(number, number, "toy:paced", step_s=ASLEEP_S, episode_steps=10**6)
         together, first_ready = step_together(pool, seconds), step_first_ready(pool, seconds).sum()
         pool.close()
-        rows.append({"workers": number, "together": together, "first_ready": float(first_ready)})
+        rows.append({
+            "workers": number, "together": together, "first_ready": float(first_ready), "bare": bare(number, seconds),
+        })  # fmt: skip
     return rows
+
+
+def bare(number: int, seconds: float) -> float:
+    """Steps a second of so many processes that only sleep."""
+    command = [sys.executable, "-c", BARE, str(number), str(ASLEEP_S), str(seconds)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def asleep_in_groups(workers: int, seconds: float) -> dict[str, float]:
     """As many sleeping environments and workers in pools of GROUP, each stepped together on a thread of its own, as
     actors on threads do."""
     pools = [
-        pool_of(GROUP, GROUP, "toy:paced", step_s=ASLEEP_S, episode_steps=10**6)
-        for _ in range(max(1, workers // GROUP))
+        pool_of(GROUP, GROUP, "toy:paced", step_s=ASLEEP_S, episode_steps=10**6) for _ in range(groups_of(workers))
     ]
     with ThreadPoolExecutor(len(pools)) as threads:
         rates = list(threads.map(lambda pool: step_together(pool, seconds), pools))
     for pool in pools:
         pool.close()
     return {"pools": len(pools), "workers_each": GROUP, "rate": sum(rates)}
+
+
+def groups_of(workers: int) -> int:
+    """Pools among which so many workers are shared out."""
+    return max(1, workers // GROUP)
 
 
 def at_work(seconds: float, units: int) -> dict[str, float]:
@@ -248,7 +295,7 @@ def summarise(runs: list[dict[str, Any]], workers: tuple[int, ...]) -> dict[str,
     scaling = []
     for at, number in enumerate(workers):
         row: dict[str, Any] = {"workers": number}
-        for way in ("together", "first_ready"):
+        for way in WAYS:
             rates = [run["asleep"][at][way] for run in runs]
             alone = [run["asleep"][0][way] for run in runs]
             row[way] = record.summarise(rates)
@@ -258,7 +305,8 @@ def summarise(runs: list[dict[str, Any]], workers: tuple[int, ...]) -> dict[str,
         scaling.append(row)
     groups = runs[0]["asleep_in_groups"] | {
         "efficiency": record.summarise([
-            run["asleep_in_groups"]["rate"] / (workers[-1] * run["asleep"][0]["together"]) for run in runs
+            run["asleep_in_groups"]["rate"] / (groups_of(workers[-1]) * GROUP * run["asleep"][0]["together"])
+            for run in runs
         ])
     }  # fmt: skip
     each = {
@@ -275,11 +323,11 @@ def summarise(runs: list[dict[str, Any]], workers: tuple[int, ...]) -> dict[str,
 def show(summary: dict[str, Any]) -> None:
     """Tables for the terminal."""
     rows = [
-        [r["workers"], *(r[name]["median"] for name in ("together", "together_efficiency"))]
-        + [r[name]["median"] for name in ("first_ready", "first_ready_efficiency")]
+        [r["workers"], *(r[name]["median"] for way in WAYS for name in (way, f"{way}_efficiency"))]
         for r in summary["asleep"]
     ]
-    print("\n" + record.table(rows, ["workers, 20 ms asleep", "steps/s", "efficiency", "first ready", "efficiency"]))
+    head = [part for way in WAYS for part in (way.replace("_", " "), "efficiency")]
+    print("\n" + record.table(rows, ["workers, 20 ms asleep", *head]))
     groups = summary["asleep_in_groups"]
     where = f"{groups['pools']} pools of {groups['workers_each']}, each stepped together on a thread"
     print(f"{where}: efficiency {groups['efficiency']['median']:.3f}")
