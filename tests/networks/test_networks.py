@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from shoal.agents.model import over_rows
 from shoal.errors import ConfigError
 from shoal.networks.conv import LAYERS, NatureCnn, convolve
 from shoal.networks.encoders import UNITS
@@ -220,3 +221,37 @@ def test_frames_too_small_for_the_convolutions_are_refused():
     tiny = EnvSpec("made:tiny", ArraySpec((4, 20, 20), "uint8"), Discrete(2))
     with pytest.raises(ConfigError, match="36x36"):
         resolve("auto", tiny)
+
+
+@pytest.mark.parametrize(("network", "spec"), [(Mlp, VECTOR), (Mlp, CHOICES), (Entries, TREE)])
+def test_rows_at_once_equal_rows_one_by_one(network, spec):
+    rng = np.random.default_rng(0)
+    obs = tree_map(lambda leaf: jnp.asarray(rng.integers(0, 9, (6, *leaf.shape)), leaf.dtype), spec.obs)
+    arrays, static = eqx.partition(network(spec, jax.random.key(1)), eqx.is_inexact_array)
+    arrays = jax.tree.map(lambda x: x + 0.1 * jnp.asarray(rng.normal(size=x.shape), x.dtype), arrays)
+
+    def loss(arrays, ask):
+        head, value = ask(eqx.combine(arrays, static))
+        return jnp.sum(jnp.sin(head)) + jnp.sum(jnp.cos(value)), (head, value)
+
+    at_once, one_by_one = (
+        jax.value_and_grad(loss, has_aux=True)(arrays, ask)
+        for ask in (lambda net: net.rows(obs), lambda net: jax.vmap(net)(obs))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), at_once, one_by_one)
+
+
+def test_a_subclass_with_a_call_of_its_own_is_asked_for_that():
+    class Doubled(Mlp):
+        def __call__(self, obs):
+            head, value = super().__call__(obs)
+            return 2 * head, 2 * value
+
+    class Same(Mlp):
+        pass
+
+    obs, key = jnp.ones((2, 3)), jax.random.key(0)
+    once, twice, same = (over_rows(kind(VECTOR, key), obs) for kind in (Mlp, Doubled, Same))
+    for a, b, c in zip(once, twice, same, strict=True):
+        np.testing.assert_allclose(2 * a, b, rtol=1e-6)
+        np.testing.assert_array_equal(a, c)

@@ -62,7 +62,7 @@ def make_actor_critic(
         prepare=lambda params, trajectory: minimised.prepare(model, params, trajectory),
         loss=lambda params, batch: minimised.loss(model, params, batch),
         observe=observe,
-        sees_frames=any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs)),
+        sees_frames=plan is None and any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs)),
         plan=plan,
     )
 

@@ -123,7 +123,7 @@ def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Mod
         if recurrent:
             head, value, memory = jax.vmap(lambda one, before: _ask(network, one, before))(seen(params, obs), memory)
         else:
-            head, value = jax.vmap(network)(seen(params, obs))
+            head, value = over_rows(network, seen(params, obs))
         return legal(head, obs), value, memory
 
     def distribution(params: Array, head: Array) -> Distribution:
@@ -135,12 +135,26 @@ def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Mod
         if recurrent:
             head, value = scanned(module(params).network, seen(params, rows), valid, memory, initial)
         else:
-            head, value = jax.vmap(module(params).network)(seen(params, rows))
+            head, value = over_rows(module(params).network, seen(params, rows))
         counted = (steps - 1) * envs
         head = legal(head[:counted], tree_map(lambda leaf: leaf[:counted], rows))
         return distribution(params, head), value.reshape(steps, envs)
 
     return Model(heads, unroll, distribution, statistics, initial, recurrent)
+
+
+def over_rows(network: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
+    """Heads [N, K] and values [N] of observations [N, ...] by a network that carries no memory: by its `rows`, where
+    its class has one that belongs to its `__call__`, else one by one under `vmap`.
+
+    Check: a subclass with a `__call__` of its own is asked for that.
+    """
+    for kind in type(network).__mro__:
+        if "rows" in vars(kind):
+            return network.rows(obs)
+        if "__call__" in vars(kind):
+            break
+    return jax.vmap(network)(obs)
 
 
 def scanned(network: Any, rows: PyTree, valid: Array, memory: PyTree, initial: PyTree) -> tuple[Array, Array]:

@@ -35,9 +35,38 @@ class Mlp(eqx.Module):
         x = jnp.ravel(obs).astype(jnp.float32)
         return run_tower(self.policy, x), run_tower(self.value, x)[0]
 
+    def rows(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Heads [N, K] and values [N] of many observations [N, *shape] at once.
+
+        Check: equals `__call__` row by row.
+        """
+        x = obs.reshape(len(obs), -1).astype(jnp.float32)
+        return run_tower_over_rows(self.policy, x), run_tower_over_rows(self.value, x)[:, 0]
+
 
 def run_tower(layers: tuple[eqx.nn.Linear, ...], x: jax.Array) -> jax.Array:
     """x [inputs] through tanh layers and a last one without."""
     for layer in layers[:-1]:
         x = jnp.tanh(layer(x))
     return layers[-1](x)
+
+
+def run_tower_over_rows(layers: tuple[eqx.nn.Linear, ...], x: jax.Array) -> jax.Array:
+    """x [N, inputs] through the same layers: [N, outputs].
+
+    Rows become columns first. On a CPU the gradient of a weight is then a product along the contiguous axis of both its
+    factors, which takes half the time, and a whole update of PPO on 64 environments a quarter less.
+
+    Check: equals `run_tower` row by row, and so does its gradient.
+    """
+    x = x.T
+    for layer in layers[:-1]:
+        x = jnp.tanh(_columns(layer, x))
+    # the barrier keeps the gradient of the last layer in that form, too: its factors would be put together otherwise
+    return jax.lax.optimization_barrier(_columns(layers[-1], x)).T
+
+
+def _columns(layer: eqx.nn.Linear, x: jax.Array) -> jax.Array:
+    """A layer of columns [inputs, N]: [outputs, N]."""
+    y = layer.weight @ x
+    return y if layer.bias is None else y + layer.bias[:, None]
