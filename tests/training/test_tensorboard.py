@@ -9,6 +9,7 @@ import shoal
 from shoal.errors import ConfigError
 from shoal.records import checkpoint
 from shoal.records.metrics import read_rows
+from training.runs import everything_in
 
 FIELDS = {"quiet": True, "seed": 0}
 
@@ -53,3 +54,16 @@ def test_without_the_package_it_is_refused_before_anything_is_written(tmp_path, 
     with pytest.raises(ConfigError, match="pip install 'shoal\\[tensorboard\\]'"):
         shoal.train("ppo", "toy:catch", env_steps=100, run_dir=tmp_path / "run", tensorboard=True, **FIELDS)
     assert not (tmp_path / "run").exists()
+
+
+def test_without_the_package_a_resume_is_refused_and_cuts_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    run = tmp_path / "run"
+    shoal.train("a2c", "toy:catch", env_steps=300, run_dir=run, tensorboard=True, **FIELDS)
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"env_steps": 100000}\n')
+    before = everything_in(run)
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
+    with pytest.raises(ConfigError, match="pip install 'shoal\\[tensorboard\\]'"):
+        shoal.resume(run, env_steps=600, quiet=True)
+    assert everything_in(run) == before

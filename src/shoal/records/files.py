@@ -63,6 +63,23 @@ def replace_file(path: Path, data: bytes) -> None:
         raise unwritable(path, fault) from None
 
 
+def append_whole(fd: int, path: Path, data: bytes) -> None:
+    """Append to a file that was opened with O_APPEND: all of the data, or nothing.
+
+    Raises:
+      CheckpointError: the disk is full; the file is as it was.
+    """
+    start = os.fstat(fd).st_size
+    try:
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, data[written:])
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, start)
+        raise unwritable(path, fault) from None
+
+
 def replace_json(path: Path, value: Any) -> None:
     """`replace_file` with the value as readable JSON."""
     replace_file(path, (json.dumps(plain(value), indent=1) + "\n").encode())

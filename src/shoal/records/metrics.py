@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shoal.errors import ConfigError
-from shoal.records.files import plain, replace_file, unwritable
+from shoal.records.files import append_whole, plain, replace_file, unwritable
 
 
 class Metric(NamedTuple):
@@ -74,16 +74,7 @@ class MetricsWriter:
         Raises:
           CheckpointError: the disk is full; the rows before this one are intact.
         """
-        line = (json.dumps(plain(row)) + "\n").encode()
-        start = os.fstat(self._fd).st_size
-        try:
-            written = os.write(self._fd, line)
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
-        except OSError as fault:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, start)
-            raise unwritable(self.path, fault) from None
+        append_whole(self._fd, self.path, (json.dumps(plain(row)) + "\n").encode())
 
     def truncate_after(self, env_steps: int) -> int:
         """Cut the rows beyond a checkpoint; gives how many went.

@@ -6,16 +6,20 @@ forget what the earlier start wrote beyond the checkpoint.
 """
 
 import os
+import re
 from datetime import datetime
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from shoal.errors import ConfigError
-from shoal.records.files import unwritable
+from shoal.records.files import append_whole, plain, unwritable
 
 FOLDER = "tensorboard"
 REMEDY = "pip install 'shoal[tensorboard]'"
+
+_NAME = re.compile(r"events\.out\.tfevents\.(\d{1,18})\.shoal\Z")
 
 
 def check_tensorboard() -> None:
@@ -37,24 +41,19 @@ class EventWriter:
     """
 
     def __init__(self, folder: Path, from_env_steps: int = 0):
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            number = 1 + len(list(folder.glob("events.out.tfevents.*")))
-            path = folder / f"events.out.tfevents.{int(_now())}.shoal.{os.getpid()}.{number}"
-            self._file = open(path, "xb")  # noqa: SIM115 closed by close()
+            self._path = folder / _next_name(folder)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         except OSError as fault:
             raise unwritable(folder, fault) from None
-        self._path = path
-        self._records = RecordWriter(self._file)
         self._put(file_version="brain.Event:2")
         if from_env_steps:
             log = _messages("event").SessionLog
             self._put(step=from_env_steps + 1, session_log=log(status=log.START))
 
     def write(self, row: dict[str, Any]) -> None:
-        """One event with every number of the row, flushed.
+        """One event with every finite number of the row; whole and at once, so a killed run leaves one torn at most.
 
         Raises:
           CheckpointError: the disk is full.
@@ -62,21 +61,29 @@ class EventWriter:
         summary = _messages("summary").Summary
         values = [
             summary.Value(tag=name, simple_value=float(value))
-            for name, value in row.items()
+            for name, value in plain(row).items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)
         ]
         self._put(step=int(row["env_steps"]), summary=summary(value=values))
 
     def close(self) -> None:
         """Let the file go."""
-        self._file.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _put(self, **fields: Any) -> None:
-        try:
-            self._records.write(_messages("event").Event(wall_time=_now(), **fields).SerializeToString())
-            self._records.flush()
-        except OSError as fault:
-            raise unwritable(self._path, fault) from None
+        record = BytesIO()
+        writer = import_module("tensorboard.summary.writer.record_writer").RecordWriter(record)
+        writer.write(_messages("event").Event(wall_time=_now(), **fields).SerializeToString())
+        append_whole(self._fd, self._path, record.getvalue())
+
+
+def _next_name(folder: Path) -> str:
+    """A name that sorts behind those of earlier starts, as TensorBoard reads them, whatever the clock says."""
+    earlier = [int(found[1]) for path in folder.iterdir() if (found := _NAME.match(path.name))]
+    seconds = max([int(_now()), *(second + 1 for second in earlier)])
+    return f"events.out.tfevents.{seconds:010d}.shoal"
 
 
 def _messages(name: str) -> Any:

@@ -134,6 +134,8 @@ def resume(
     factory = environment_for(config, factory)
     check_stops(stop_return, stop_minutes)
     settings |= {"stop_return": stop_return, "stop_minutes": stop_minutes}
+    if settings["tensorboard"]:
+        check_tensorboard()
     require_env_workers(config, factory)
     prepare_process()
     with run.claimed():
