@@ -329,6 +329,8 @@ def member_that_goes_on(index, channel):
                 trajectories = s.channel("TRAJ", "actor", "learner", 2)
                 s.spawn("actor", 2, fail_at, trajectories, bad, "ValueError", "x")
                 got = trajectories.get(40)
+                while bad == 0:
+                    trajectories.get()
         except errors.ShoalError as failed:
             channel.put(str(failed))
             continue

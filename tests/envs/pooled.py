@@ -70,10 +70,17 @@ class Fragile(Good):
         self.fuse = fuse
 
     def step(self, action):
-        if self.steps == 4 and os.path.exists(self.fuse):
-            os.unlink(self.fuse)
+        if self.steps == 4 and self.first_at_the_fuse():
             os._exit(7)
         return super().step(action)
+
+    def first_at_the_fuse(self) -> bool:
+        """Several workers come here at once; only one of them finds the file to remove."""
+        try:
+            os.unlink(self.fuse)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def own_a_pool(link, _header, _descriptors, _server):

@@ -102,9 +102,10 @@ def test_a_truncated_checkpoint_is_passed_over(finished, tmp_path, capsys):
     truncate(newest)
     assert shoal.load(copy).state.env_steps == int(older.name.removeprefix("step-"))
     resumed = shoal.resume(copy, quiet=True)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert newest.name in line
-    assert "using an older checkpoint" in line
+    of_load, of_resume = capsys.readouterr().err.splitlines()
+    assert of_load == of_resume
+    assert newest.name in of_load
+    assert "using an older checkpoint" in of_load
     # what was damaged is kept beside, and the run is whole again
     assert any(path.name.startswith("unused-") for path in (copy / "checkpoints").iterdir())
     assert untimed_rows(copy) == untimed_rows(finished)

@@ -93,8 +93,8 @@ class Processes(Kernel):
 
     def interrupt(self, worker: Worker, error: BaseException) -> None:
         super().interrupt(worker, error)
-        if worker.shadow is not None:
-            worker.shadow.page.ask_to_stop()
+        if worker.shadow is not None and isinstance(error, Stopped):
+            worker.shadow.page.ask_to_stop()  # all else comes as the answer to the child's next question
 
     def wrap(self, worker: Worker, item: Any) -> Any:
         return item if isinstance(item, Parcel) else Parcel.of(item, self.pool, self.key)
@@ -141,7 +141,7 @@ class Processes(Kernel):
         shadow = Shadow(self, worker, child, page)
         self._watched[shadow] = Watch(worker)
         worker.shadow = shadow
-        if worker.interrupt is not None:
+        if isinstance(worker.interrupt, Stopped):
             page.ask_to_stop()
         return shadow
 
@@ -160,7 +160,7 @@ class Processes(Kernel):
     def _death(self, worker: Worker, shadow: Shadow, last: bool) -> BaseException:
         """Why a child ended without a word: whose fault, and where."""
         code = shadow.child.wait(EXIT_S)
-        if worker.interrupt is not None or worker.engine.stop_reason is not None:
+        if shadow.page.stop or worker.engine.stop_reason is not None:
             return Stopped("its system was left")
         page, env = shadow.page, shadow.page.env
         who = f"process {shadow.child.pid} of {worker}"
@@ -193,7 +193,7 @@ class Watch:
     def look(self, shadow: Shadow) -> None:
         """Ask it to stop if it is to, and kill it if it neither stops nor moves."""
         worker, now = self._worker, monotonic()
-        if worker.interrupt is not None or worker.engine.stop_reason is not None:
+        if shadow.page.stop or worker.engine.stop_reason is not None:
             if self._stopped is None:
                 self._stopped = now
                 shadow.page.ask_to_stop()

@@ -22,9 +22,18 @@ class RemoteError(Exception):
     names_itself = True
 
 
+class RemoteFault(ShoalError):
+    """A fault of a class that only the child knows; its text begins with the class's name, its exit code is kept."""
+
+    names_itself = True
+
+
 def encode(error: BaseException) -> dict[str, Any]:
     """What a message holds of an error."""
-    found: dict[str, Any] = {"kind": type(error).__name__, "text": str(error)}
+    named = getattr(error, "names_itself", False)
+    found: dict[str, Any] = {"kind": "" if named else type(error).__name__, "text": str(error)}
+    if isinstance(error, ShoalError):
+        found["exit_code"] = error.exit_code
     if isinstance(error, faults.RoleFailed):
         found["failed"] = [error.path, error.role, error.index, error.reason, list(error.inside), error.exit_code]
     elif not isinstance(error, ShoalError | faults.Stopped):
@@ -40,7 +49,12 @@ def decode(found: dict[str, Any]) -> BaseException:
     known = getattr(faults, kind, None) or getattr(errors, kind, None) or (WorkerDied if kind == "WorkerDied" else None)
     if isinstance(known, type) and issubclass(known, ShoalError | faults.Stopped):
         return known(text)
-    error = _builtin(kind, text) or RemoteError(f"{kind}: {text}" if text else kind)
+    whole = f"{kind}: {text}" if kind and text else kind or text
+    if "exit_code" in found:
+        fault = RemoteFault(whole)
+        fault.exit_code = found["exit_code"]
+        return fault
+    error = _builtin(kind, text) or RemoteError(whole)
     if "trace" in found:
         error.add_note(found["trace"])
     return error

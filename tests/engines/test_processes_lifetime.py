@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of workers that are processes: start, stop, end, who they are, what they tell."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from engines import programs
+from engines.running import PROCESSES, engine_of, workers_left
+from engines.toys import a2c, impala
+from engines.toys.parts import Config, Parts
+from shoal.engines import RoleFailed, Stopped, me, now, phase, system
+from shoal.errors import ConfigError
+from shoal.processes import launch
+
+on_both = pytest.mark.parametrize("kind", PROCESSES)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    yield
+    assert workers_left() == []
+
+
+def all_gone(engine, seconds=2.0) -> bool:
+    """Whether none of an engine's workers runs any more; one that has ended and is not reaped yet does not."""
+
+    def runs(pid):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    assert engine.pids
+    until = time.monotonic() + seconds
+    while any(runs(place["pid"]) for place in engine.pids) and time.monotonic() < until:
+        time.sleep(0.005)
+    return not any(runs(place["pid"]) for place in engine.pids)
+
+
+def consume_for_ever(count, fn, *args, **policy):
+    with system("inner", "learner") as s:
+        channel = s.channel("TRAJ", "actor", "learner", 2)
+        s.spawn("actor", count, fn, channel, *args, **policy)
+        while True:
+            channel.get()
+
+
+@on_both
+def test_leaving_a_system_ends_its_workers_whatever_they_catch(kind, tmp_path):
+    """Their own last words are spoken; `except Exception` does not hold Stopped."""
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 1)
+            s.spawn("actor", 3, programs.end_well, channel, str(tmp_path))
+            begun = set()
+            while len(begun) < 3:
+                begun.update(channel.get())
+        return "value"
+
+    engine = engine_of(kind)
+    assert engine.run(program) == "value"
+    assert sorted(os.listdir(tmp_path)) == ["0-ended", "1-ended", "2-ended"]
+    assert all_gone(engine)
+
+
+def test_a_worker_that_will_not_end_is_killed():
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 2)
+            s.spawn("actor", 1, programs.never_end, channel)
+            return channel.get()
+
+    engine = engine_of("processes")
+    assert engine.run(program) == [0]
+    assert all_gone(engine)
+
+
+@on_both
+def test_stop_from_another_thread(kind):
+    engine = engine_of(kind)
+    threading.Timer(0.2, engine.stop, ("signal",)).start()
+    assert engine.run(consume_for_ever, 2, programs.produce) is None
+    engine.stop("later")
+    assert engine.stop_reason == "signal"
+    assert all_gone(engine)
+
+
+@on_both
+def test_stop_by_who_watches_the_notes(kind):
+    engine = engine_of(kind)
+    engine.on_note = lambda count: engine.stop("enough") if count == 20 else None
+    assert engine.run(consume_for_ever, 2, programs.note_and_go_on) is None
+    assert engine.stop_reason == "enough"
+
+
+@on_both
+def test_stop_while_everybody_waits_for_a_worker_at_work(kind):
+    engine = engine_of(kind)
+    threading.Timer(0.3, engine.stop, ("now",)).start()
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 1)
+            s.spawn("actor", 1, programs.never_end, channel)
+            channel.get()
+            channel.get()
+
+    assert engine.run(program) is None
+
+
+@on_both
+def test_stop_within_nesting_and_before_the_run(kind):
+    def program():
+        with system("pbt", "population") as s:
+            channel = s.channel("FITNESS", "member", "population", 2)
+            s.spawn("member", 2, programs.member_at_work, channel)
+            channel.get(2)
+            engine.stop("deep inside")
+            while True:
+                channel.get()
+
+    engine = engine_of(kind)
+    assert engine.run(program) is None
+    assert len(engine.pids) == 6
+    assert all_gone(engine)
+    again = engine_of(kind)
+    again.stop("early")
+    assert again.run(program) is None
+    assert again.pids == []
+
+
+@on_both
+def test_an_interrupt_of_the_body_ends_everybody(kind):
+    """As Ctrl-C does where no handler was set."""
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 1)
+            s.spawn("actor", 2, programs.produce, channel)
+            channel.get(2)
+            raise KeyboardInterrupt
+
+    engine = engine_of(kind)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(program)
+    assert all_gone(engine)
+
+
+@on_both
+@pytest.mark.parametrize("how", ["phase", "system"])
+def test_a_phase_is_a_leaf(kind, how):
+    def program():
+        with system("s", "learner") as s:
+            s.spawn("actor", 1, programs.phase_in_phase, how)
+            s.channel("X", "actor", "learner", 1).get()
+
+    with pytest.raises(RoleFailed, match="/s actor/0 used a primitive inside its phase 'outer'"):
+        engine_of(kind).run(program)
+    with pytest.raises(RoleFailed, match="inner actor/0 used a primitive inside its phase 'outer'"):
+        engine_of(kind).run(consume_for_ever, 1, programs.put_in_phase)
+
+
+@on_both
+def test_everybody_knows_who_it_is(kind):
+    def program():
+        with system("out", "population") as s:
+            channel = s.channel("ME", "member", "population", 2)
+            s.spawn("member", 2, programs.who_am_i, channel)
+            got = channel.get(6, by_sender=True)
+        assert tuple(me()) == ("main", 0, 0, "/")
+        return got
+
+    assert engine_of(kind).run(program) == [
+        (role, index if role == "member" else 0, 0, path)
+        for index in (0, 1)
+        for role, path in (("member", "/out"), ("learner", "/out/in"), ("member", "/out"))
+    ]
+
+
+@on_both
+def test_indices_go_on_over_spawns_and_the_body_counts(kind):
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("ME", "actor", "learner", 9)
+            s.spawn("actor", 2, programs.put_once, channel)
+            s.spawn("actor", 2, programs.put_once, channel)
+            peers = s.channel("PEER", "learner", "learner", 9)
+            s.spawn("learner", 2, programs.put_once, peers)
+            return sorted(channel.get(4)), sorted(peers.get(2))
+
+    assert engine_of(kind).run(program) == ([0, 1, 2, 3], [1, 2])
+
+
+@on_both
+def test_workers_are_processes_of_their_own_without_jax(kind):
+    """Their parent is the fork server, they are told apart, and none may touch an accelerator."""
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("ME", "actor", "learner", 9)
+            s.spawn("actor", 3, programs.tell_process, channel)
+            return channel.get(3, by_sender=True)
+
+    engine = engine_of(kind)
+    told = engine.run(program)
+    server = launch.shared().server_pid
+    assert [(index, parent, jax, platform) for index, _, parent, jax, platform in told] == [
+        (index, server, [], "cpu") for index in range(3)
+    ]
+    pids = [pid for _, pid, *_ in told]
+    assert len({*pids, os.getpid(), server}) == 5
+    assert sorted((p["system"], p["role"], p["index"], p["epoch"], p["pid"]) for p in engine.pids) == [
+        ("/s", "actor", index, 0, pids[index]) for index in range(3)
+    ]
+
+
+@on_both
+def test_notes_reach_the_watcher_one_at_a_time(kind):
+    inside, seen = [], []
+
+    def watch(**metrics):
+        assert not inside
+        inside.append(1)
+        seen.append((metrics["index"], metrics["value"]))
+        inside.pop()
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("ME", "actor", "learner", 9)
+            s.spawn("actor", 4, programs.note_things, channel)
+            with pytest.raises(Exception, match="every actor of /s has ended"):
+                channel.get(5)
+
+    engine = engine_of(kind)
+    engine.on_note = watch
+    engine.run(program)
+    assert sorted(seen) == [(index, 0.5) for index in (0, 1, 2, 3, 10, 11, 12, 13)]
+
+
+@on_both
+def test_what_workers_print_is_shown(kind, capfd):
+    launch.shared().close()  # the next one writes where this process writes now
+
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("ME", "actor", "learner", 9)
+            s.spawn("actor", 3, programs.print_something, channel)
+            with pytest.raises(Exception, match="every actor of /s has ended"):
+                channel.get(4)
+
+    engine_of(kind).run(program)
+    lines = capfd.readouterr().out.splitlines()
+    assert sorted(lines) == [f"worker {index} says hello" for index in range(3)]
+
+
+@on_both
+def test_a_process_has_the_clock_of_its_engine(kind):
+    def program():
+        phase("before", time.sleep, 0.1)
+        with system("s", "learner") as s:
+            channel = s.channel("TIME", "actor", "learner", 1)
+            before = now()
+            s.spawn("actor", 1, programs.tell_time, channel)
+            return before, channel.get()[0], now()
+
+    before, there, after = engine_of(kind).run(program)
+    assert 0.1 <= before < there < after
+
+
+@on_both
+def test_timers_cover_phases_and_waits(kind):
+    engine = engine_of(kind)
+    engine.run(impala.run, Config(actors=2, updates=20, slots=1), Parts(jitter_s=0.002))
+    assert set(engine.phases()) == {"actor", "learner"}
+    assert engine.phases()["actor"]["unroll"] > 0.001
+    assert engine.phases()["learner"]["update"] > 0
+    assert set(engine.waits()["learner"]) == {"get TRAJ"}
+    assert set(engine.waits().get("actor", {})) <= {"put TRAJ"}
+    assert 0 <= engine.fill()["TRAJ"] <= 1
+
+
+@on_both
+def test_seconds_are_summed_over_workers_wherever_they_are(kind):
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 4)
+            s.spawn("actor", 4, programs.sleep_in_phases, channel)
+            with pytest.raises(Exception, match="every actor"):
+                channel.get(5)
+
+    engine = engine_of(kind)
+    engine.run(program)
+    assert 0.4 <= engine.phases()["actor"]["sleep"] < 0.8
+    assert engine.now() < 4 * 0.1 + 1.0
+
+
+def test_waits_are_timed_where_the_wire_is():
+    def program():
+        with system("s", "learner") as s:
+            params = s.store("PARAM", "learner", 0)
+            channel = s.channel("TRAJ", "actor", "learner", 4)
+            s.spawn("actor", 2, programs.kept_waiting, channel, params)
+            phase("think", time.sleep, 0.2)
+            params.publish(1)
+            with pytest.raises(Exception, match="every actor"):
+                channel.get(3)
+
+    engine = engine_of("processes")
+    engine.run(program)
+    assert 0.1 < engine.waits()["actor"]["pull PARAM"] <= 0.5  # both waited nearly all that time
+    assert engine.phases()["actor"]["short"] >= 0.1
+
+
+@on_both
+def test_a_worker_is_slowed_down_where_it_works(kind):
+    def seconds(slow):
+        engine = engine_of(kind, slow=slow)
+        engine.run(consume_some)
+        return engine.phases()["actor"]["sleep"]
+
+    def consume_some():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "actor", "learner", 4)
+            s.spawn("actor", 2, programs.sleep_in_phases, channel)
+            with pytest.raises(Exception, match="every actor"):
+                channel.get(3)
+
+    assert seconds({"actor/1": 3.0}) >= seconds(None) + 0.15
+
+
+def test_the_books_can_be_read_while_the_engine_runs():
+    seen = []
+
+    def visit(update, p):
+        if update % 5 == 0:
+            seen.append((engine.rows()[0]["count"], engine.phases()["actor"]["unroll"], engine.now()))
+        return p
+
+    engine = engine_of("processes")
+    engine.run(a2c.run, Config(actors=2, updates=20), Parts(), None, visit)
+    assert len(seen) == 4
+    assert sorted(seen) == seen
+
+
+def defined_in_the_script(index, channel):
+    """Its module is set to that of a script below."""
+
+
+@on_both
+@pytest.mark.parametrize(
+    ("fn", "args", "says"),
+    [
+        (lambda index, channel: None, (), "a lambda cannot be found by name in another process"),
+        ("closure", (), "<locals>.closure of .* cannot be found by name in another process"),
+        ("script", (), "defined_in_the_script is defined in the script that is running; move it to a module"),
+        (programs.put_given, (object(),), "a builtins.object cannot cross to another process"),
+        (programs.put_given, ([threading.Lock()],), "a _thread.lock cannot cross to another process"),
+        (programs.put_given, ({"f": lambda: 0},), "a lambda cannot be found by name"),
+    ],
+)
+def test_what_no_other_process_can_find_is_refused_in_one_line(kind, fn, args, says, monkeypatch):
+    def closure(index, channel):
+        return args
+
+    monkeypatch.setattr(defined_in_the_script, "__module__", "__main__")
+    fn = {"closure": closure, "script": defined_in_the_script}.get(fn, fn) if isinstance(fn, str) else fn
+    with pytest.raises(RoleFailed, match=says) as caught:
+        engine_of(kind).run(consume_for_ever, 2, fn, *args)
+    text = str(caught.value)
+    assert "use --engine threads" in text
+    assert text.startswith("/inner actor/0 failed: ConfigError: ")
+    assert "\n" not in text
+    assert caught.value.exit_code == ConfigError.exit_code
+
+
+@on_both
+def test_an_item_that_cannot_cross_is_refused_in_one_line(kind):
+    def program():
+        with system("s", "learner") as s:
+            s.channel("X", "learner", "learner", 1).put({"fn": object()})
+
+    with pytest.raises(ConfigError, match="a builtins.object cannot cross to another process"):
+        engine_of(kind).run(program)
+
+
+def test_stopped_is_no_exception():
+    assert not issubclass(Stopped, Exception)
