@@ -177,7 +177,7 @@ def test_a_worker_that_somebody_stopped_is_replaced():
     os.kill(pool.pids()[0], signal.SIGSTOP)
     rows = step(pool, FINE, FINE, FINE, FINE)
     assert shown(rows) == [(1, 0, *LOST), (1, 0, *LOST), (1, 1, *VALID), (1, 1, *VALID)]
-    assert "was killed by SIGKILL" in pool.take_reports()[0]
+    assert "was stopped and is replaced" in pool.take_reports()[0]
     pool.close()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shoal.errors import ConfigError, ShoalError
-from shoal.processes.lifeline import make_lifeline
+from shoal.processes.lifeline import end_session, make_lifeline
 from shoal.processes.limits import out_of_files
 from shoal.processes.link import Hangup, Link
 
@@ -44,6 +44,12 @@ class Child:
         """Its exit code, or minus the signal that killed it; None when it has not ended within so many seconds, or when
         nobody saw how."""
         return self._launcher.exit_code(self.pid, seconds)
+
+    def describe(self, code: int | None) -> str:
+        """How it ended, in words, where `wait` gave this."""
+        if code is None and not self._launcher.alive:
+            return "ended with the process that starts workers"
+        return describe_exit(code)
 
     def is_stopped(self) -> bool:
         """Whether somebody has stopped it (SIGSTOP), so that it is not to blame for doing nothing."""
@@ -75,7 +81,7 @@ class Launcher:
         self._born: dict[int, tuple[int, int]] = {}
         self._codes: dict[int, int] = {}
         self._links: dict[int, Link] = {}
-        self._over = False
+        self._over = self._closing = False
         self._preloaded: set[str] = set()
         self._reader = threading.Thread(target=self._read, name="fork server", daemon=True)
         self._reader.start()
@@ -163,6 +169,7 @@ class Launcher:
 
     def close(self) -> None:
         """End the server, and with it all children."""
+        self._closing = True
         with contextlib.suppress(OSError):
             self._link.shutdown()
         self._reader.join()
@@ -195,6 +202,8 @@ class Launcher:
                         self._born[message.header["number"]] = (pid, handle)
                     self._state.notify_all()
         except (Hangup, OSError):
+            if self._server is not None and not self._closing:
+                end_session(self._server.pid)  # its children end by themselves, not what they have started
             with self._state:
                 self._over = True
                 self._state.notify_all()

@@ -5,6 +5,7 @@ A lifeline is one end of a pair of sockets over which nothing is ever sent: when
 whatever reason, the kernel hangs the line up and signals the child. No thread has to look.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -36,6 +37,23 @@ def hang_on(line: int) -> None:
             hung_up = False
     if hung_up:
         os._exit(1)
+
+
+def end_session(leader: int) -> None:
+    """Kill what is left of the session that this process id, itself gone, has led.
+
+    Check: a program that a child of a killed fork server had started ends, too.
+    """
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        pid = int(name)
+        with contextlib.suppress(OSError):  # it ends meanwhile
+            if os.getsid(pid) == leader:
+                handle = os.pidfd_open(pid)
+                try:
+                    if os.getsid(pid) == leader:  # still: the handle is of no other process that got the number
+                        signal.pidfd_send_signal(handle, signal.SIGKILL)
+                finally:
+                    os.close(handle)
 
 
 def end_with_parent(parent: int) -> None:

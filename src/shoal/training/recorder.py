@@ -176,7 +176,9 @@ class Recorder:
             self._best = self.episodes.return_mean
 
     def finish(self) -> None:
-        """Write what the last row and checkpoint do not hold yet."""
+        """Write what the last row, the log and the checkpoint do not hold yet."""
+        self._log_losses()
+        self._log_restarts()
         if self.state is not None and self._row_steps < self.state.env_steps:
             self.write_row()
         self.save()

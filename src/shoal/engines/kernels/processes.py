@@ -81,7 +81,7 @@ class Processes(Kernel):
             except Hangup:
                 strikes = 0 if shadow.handed_over else strikes + 1
                 last = self.fixed or strikes >= STRIKES or (shadow.hung and shadow.page.env is not None)
-                death = self._death(worker, shadow, last)
+                death = self._death(worker, shadow, again=strikes >= STRIKES)
                 if last or isinstance(death, Stopped):
                     raise death from None
                 worker.engine.record_loss(worker, "restarted", death)
@@ -157,29 +157,37 @@ class Processes(Kernel):
             return ask()
         return ask()
 
-    def _death(self, worker: Worker, shadow: Shadow, last: bool) -> BaseException:
-        """Why a child ended without a word: whose fault, and where."""
+    def _death(self, worker: Worker, shadow: Shadow, *, again: bool) -> BaseException:
+        """Why a child ended without a word: whose fault, and where. Being killed from outside is nobody's here, unless
+        it happens again and again."""
         code = shadow.child.wait(EXIT_S)
         if shadow.page.stop or worker.engine.stop_reason is not None:
             return Stopped("its system was left")
         page, env = shadow.page, shadow.page.env
         who = f"process {shadow.child.pid} of {worker}"
-        how = launch.describe_exit(code)
-        if shadow.hung:
-            how = f"did nothing for {worker.engine.hang_seconds:g} s and was ended"
+        how = how_it_ended(shadow, code, worker.engine.hang_seconds)
         doing = f" in phase {page.busy!r}" if page.busy else ""
         if env is None:
             kind = HangError if shadow.hung else WorkerDied
             return kind(f"{who} {how}{doing}; look at what it does there, or give it more memory or time")
         where = f"environment {env.index} (seed {env.seed}, step {env.step})"
-        if code == -signal.SIGKILL and not shadow.hung and not last:
-            return WorkerDied(f"{who} {how}{doing}, in {where}; somebody killed it, or memory ran out")
+        killed = code in (-signal.SIGKILL, None) and not shadow.hung and not again
+        if shadow.stopped or killed:
+            why = "stopped it" if shadow.stopped else "killed it, or memory ran out"
+            return WorkerDied(f"{who} {how}{doing}, in {where}; somebody {why}")
         return EnvironmentFault(f"{where}: {who} {how} inside its code; fix the environment")
 
     def _watch_children(self) -> None:
         while not self._finished.wait(LOOK_S):
             for shadow, watch in list(self._watched.items()):
                 watch.look(shadow)
+
+
+def how_it_ended(shadow: Shadow, code: int | None, hang_seconds: float) -> str:
+    """In words: by itself with this code, or for doing nothing."""
+    if shadow.hung or shadow.stopped:
+        return f"{'was stopped, ' if shadow.stopped else ''}did nothing for {hang_seconds:g} s and was ended"
+    return shadow.child.describe(code)
 
 
 class Watch:
@@ -204,7 +212,9 @@ class Watch:
         if moves != self._moves or not shadow.listening:
             self._moves, self._since = moves, now
         elif now - self._since > max(worker.engine.hang_seconds, LAUNCH_S if shadow.page.busy == "launch" else 0.0):
-            shadow.hung = not shadow.child.is_stopped()
+            if not shadow.hung and not shadow.stopped:  # once: what was killed does not look stopped any more
+                shadow.stopped = shadow.child.is_stopped()
+                shadow.hung = not shadow.stopped
             shadow.child.kill()
 
 

@@ -42,6 +42,8 @@ class Shadow:
         """the child has no question open: it works, or should"""
         self.hung = False
         """it was killed because it did not move any more"""
+        self.stopped = False
+        """it was killed because somebody had stopped it"""
 
     def serve(self, call: Parcel) -> None:
         """Have the child make a call and do what it asks for until it has ended.

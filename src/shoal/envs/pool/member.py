@@ -76,7 +76,7 @@ class Member:
         """A new process, which makes its environments at once."""
         recipe = self._recipe
         self.page, self._still = Status.create(), Stillness()
-        self.hung = False
+        self.hung = self.stopped = False
         self.made = False
         header = {
             "size": recipe.segment.size,
@@ -117,7 +117,9 @@ class Member:
         """End its process if it has something to do and did not move for too long."""
         limit = step_timeout if self.made else max(step_timeout, MAKING_S)
         if (busy or not self.made) and self._still.seconds(self.page.moves) > limit:
-            self.hung = not self.child.is_stopped()
+            if not self.hung and not self.stopped:  # once: what was killed does not look stopped any more
+                self.stopped = self.child.is_stopped()
+                self.hung = not self.stopped
             self.child.kill()
 
     def fault_in(self, message: Message) -> ShoalError:
@@ -127,7 +129,8 @@ class Member:
 
     def how_it_ended(self) -> str:
         """In words, once it has."""
-        return f"process {self.child.pid} {launch.describe_exit(self.child.wait(EXIT_S))}"
+        how = "was stopped and is replaced" if self.stopped else self.child.describe(self.child.wait(EXIT_S))
+        return f"process {self.child.pid} {how}"
 
     def fault(self, what: str, remedy: str) -> EnvironmentFault:
         """The one line that names the environment, or all of them where it cannot be known which it was."""
