@@ -129,6 +129,9 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_step(pool):
 def test_a_worker_that_dies_before_its_first_rows_gives_them_late():
     pool = pool_of()
     for pid in pool.pids():
+        os.kill(pid, signal.SIGSTOP)
+    pool.reset(SEED)  # nobody answers that any more
+    for pid in pool.pids():
         os.kill(pid, signal.SIGKILL)
     rows = pool.recv()
     assert shown(rows) == [(1, 0, *RESETS)] * 4
@@ -240,7 +243,14 @@ def environment() -> dict[str, str]:
 
 def running(pids: list[int]) -> list[int]:
     """Those of these processes that are neither gone nor dead."""
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+    def runs(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return [pid for pid in pids if runs(pid)]
 
 
 def until_gone(pids: list[int]) -> None:

@@ -81,14 +81,10 @@ class Run:
 
     def server(self) -> int | None:
         """Process id of the fork server that runs now."""
-        for pid in Path(f"/proc/{self.main.pid}/task/{self.main.pid}/children").read_text().split():
-            try:
-                words = Path("/proc", pid, "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"shoal.processes.server" in words:
-                self._sessions.add(int(pid))
-                return int(pid)
+        for process in table():
+            if process.parent == self.main.pid and process.session != self.main.pid:
+                self._sessions.add(process.pid)
+                return process.pid
         return None
 
     def pids(self) -> set[int]:
@@ -98,7 +94,7 @@ class Run:
     def children(self) -> set[int]:
         """Whom the fork server has started: actors, workers of environments."""
         server = self.server()
-        return {process.pid for process in table() if server is not None and process.parent == server}
+        return {process.pid for process in table() if process.parent == server}
 
     def stepping(self) -> set[int]:
         """Who has ever stepped an environment."""

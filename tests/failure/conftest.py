@@ -2,7 +2,6 @@
 """Runs that end with their test."""
 
 from contextlib import ExitStack
-from functools import partial
 
 import pytest
 

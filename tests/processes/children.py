@@ -64,6 +64,13 @@ def leave_behind(link, header, descriptors, server):
     link.send({"pid": os.getpid(), "child": program.pid})
 
 
+def start_program(link, header, descriptors, server):
+    """Start a program and go on."""
+    program = subprocess.Popen(["sleep", "1000"])
+    link.send({"pid": os.getpid(), "child": program.pid})
+    program.wait()
+
+
 def pour(link, header, descriptors, server):
     """Send messages of all sizes, each with its checksum, until killed."""
     rng = random.Random(header["seed"])

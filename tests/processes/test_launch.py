@@ -133,6 +133,21 @@ def test_what_a_child_left_behind_ends_with_it(server):
     child.close()
 
 
+def test_what_children_have_started_ends_with_a_server_that_is_killed():
+    launcher = Launcher.start()
+    assert launcher.server_pid is not None
+    child = launcher.launch("processes.children:start_program")
+    program = child.link.receive().header["child"]
+    others = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    os.kill(launcher.server_pid, signal.SIGKILL)
+    assert gone(program)
+    assert others.poll() is None
+    others.kill()
+    others.wait()
+    child.close()
+    launcher.close()
+
+
 def test_children_have_children_that_end_with_them(server):
     for leave in (True, False):
         child = server.launch("processes.children:nest", {"leave": leave})
@@ -155,6 +170,7 @@ def test_a_server_that_is_killed_takes_its_children_and_is_replaced():
     with pytest.raises(Hangup):
         child.link.receive()
     assert child.wait(10) is None  # nobody was left to see how
+    assert child.describe(None) == "ended with the process that starts workers"
     child.close()
     with pytest.raises(ServerEnded, match="has ended: start the run again"):
         first.launch(ECHO)

@@ -95,6 +95,23 @@ def test_the_launcher_is_killed_while_everybody_is_stopped(family):
     assert ended_within(children)
 
 
+def test_the_launcher_is_killed_while_the_server_imports():
+    """That may take seconds, which nobody waits for any more."""
+    script = (
+        f"import sys, time; sys.path[:0] = {sys.path!r}; from shoal.processes import launch; "
+        "server = launch.shared(); print(server.server_pid, flush=True); "
+        "server.preload(['processes.slow_to_import']); time.sleep(1000)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    server = int(process.stdout.readline())
+    assert process.stdout.readline() == "importing\n"
+    process.kill()
+    process.wait()
+    assert ended_within([server])
+    process.stdout.close()
+
+
 def test_the_launcher_is_told_to_end(family):
     process, server, children = family
     process.terminate()

@@ -74,8 +74,8 @@ class Child:
 class Launcher:
     """This process's connection to a fork server. Threads may share it."""
 
-    def __init__(self, link: Link, server: subprocess.Popen | None = None):
-        self._link, self._server = link, server
+    def __init__(self, link: Link, server: subprocess.Popen | None = None, lifeline: socket.socket | None = None):
+        self._link, self._server, self._lifeline = link, server, lifeline
         self._numbers = itertools.count()
         self._state = threading.Condition()
         self._born: dict[int, tuple[int, int]] = {}
@@ -92,13 +92,16 @@ class Launcher:
         if not sys.platform.startswith("linux"):
             raise ConfigError("processes need Linux; use --engine threads")
         ours, theirs = Link.pair()
+        lifeline, end = make_lifeline()
         environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # accelerators are for the learner's process
-        command = [sys.executable, "-c", BOOTSTRAP, str(theirs.fileno()), *sys.path]
+        passed = [theirs.fileno(), end.fileno()]
+        command = [sys.executable, "-c", BOOTSTRAP, *map(str, passed), *sys.path]
         server = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, start_new_session=True, stdin=subprocess.DEVNULL
+            command, pass_fds=passed, env=environment, start_new_session=True, stdin=subprocess.DEVNULL
         )
         theirs.close()
-        return cls(ours, server)
+        end.close()
+        return cls(ours, server, lifeline)
 
     @property
     def alive(self) -> bool:
@@ -178,6 +181,8 @@ class Launcher:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._server.wait(10)
             self._server.kill()
+        if self._lifeline is not None:
+            self._lifeline.close()
 
     def _hang_up(self, pid: int) -> None:
         """A child has ended: whoever listens to it is told, even where something it left behind holds its end."""
@@ -246,7 +251,7 @@ def _close_shared() -> None:
 
 BOOTSTRAP = """
 import sys
-sys.path[:], sys.argv[2:] = sys.argv[2:], []
+sys.path[:], sys.argv[3:] = sys.argv[3:], []
 from shoal.processes.server import main
 main()
 """

@@ -39,6 +39,11 @@ def hang_on(line: int) -> None:
         os._exit(1)
 
 
+def let_go(line: int) -> None:
+    """From now on the other end may be closed without harm."""
+    fcntl.fcntl(line, fcntl.F_SETFL, fcntl.fcntl(line, fcntl.F_GETFL) & ~os.O_ASYNC)
+
+
 def end_session(leader: int) -> None:
     """Kill what is left of the session that this process id, itself gone, has led.
 

@@ -19,15 +19,15 @@ from typing import Any, NoReturn
 
 from shoal.processes import launch
 from shoal.processes.codec import find
-from shoal.processes.lifeline import end_with_parent, hang_on
+from shoal.processes.lifeline import end_with_parent, hang_on, let_go
 from shoal.processes.link import Hangup, Link, Message
 
 
 class Server:
     """Serves until its launcher's connection ends."""
 
-    def __init__(self, first: Link):
-        self._first = first
+    def __init__(self, first: Link, lifeline: int):
+        self._first, self._lifeline = first, lifeline
         self._clients: dict[int, Link] = {first.fileno(): first}
         self._children: dict[int, int] = {}
         """process id: descriptor of the connection that asked for it"""
@@ -58,7 +58,7 @@ class Server:
         try:
             message = link.receive()
             if "preload" in message.header:
-                preload(message.header)
+                self._preload(message.header)
             else:
                 self._fork(link, message)
         except Hangup:
@@ -68,6 +68,16 @@ class Server:
                 if asker == fd:
                     kill_with_its_own(pid)
                     self._children[pid] = -1
+
+    def _preload(self, header: dict[str, Any]) -> None:
+        """Import modules. That may take seconds: where the launcher ends meanwhile and there is nobody to end, this
+        process ends at once."""
+        alone = not self._children
+        if alone:
+            hang_on(self._lifeline)
+        preload(header)
+        if alone:
+            let_go(self._lifeline)
 
     def _fork(self, link: Link, message: Message) -> None:
         parent = os.getpid()
@@ -83,6 +93,7 @@ class Server:
             mine.close()
             os.close(self._woken)
             os.close(self._wake)
+            os.close(self._lifeline)
             for other in self._clients.values():
                 other.close()
             be_child(parent, theirs, message)
@@ -161,9 +172,10 @@ def be_child(parent: int, server: Link, message: Message) -> NoReturn:
 
 
 def main() -> None:
-    """Started by `launch` with the connection's descriptor; its end is this server's."""
+    """Started by `launch` with the descriptors of the connection, whose end is this server's, and of a lifeline."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Server(Link(socket.socket(fileno=int(sys.argv[1])))).serve()
+    connection, lifeline = map(int, sys.argv[1:])
+    Server(Link(socket.socket(fileno=connection)), lifeline).serve()
 
 
 if __name__ == "__main__":
