@@ -110,7 +110,7 @@ class Run:
         while not condition():
             assert self.main.poll() is None, self.said()
             assert monotonic() < end, self.said()
-            sleep(0.002)
+            sleep(0.005)
 
     def until_training(self, steppers: int) -> None:
         """Wait until so many processes step environments and a row of metrics is there."""

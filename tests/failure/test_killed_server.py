@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-ENV_STEPS = 1000
+ENV_STEPS = 700
 
 
 @pytest.mark.parametrize(
