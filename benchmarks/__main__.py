@@ -12,6 +12,7 @@ from benchmarks.record import ROOT
 MODULES = (
     "benchmarks.micro.startup",
     "benchmarks.micro.overhead",
+    "benchmarks.micro.processes",
     "benchmarks.scaling.slow_actor",
     "benchmarks.scaling.env_workers",
     "benchmarks.learning.forced_lag",
