@@ -22,6 +22,7 @@ MODULES = (
     "benchmarks.learning.forms",
     "benchmarks.throughput.pong",
     "benchmarks.peers.cartpole_ppo",
+    "benchmarks.peers.on_device_ppo",
 )
 
 
