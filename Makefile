@@ -58,9 +58,10 @@ lint: $(TEST) ## ruff, pyright, the import ladder and its walls
 bench: $(CORE) ## every benchmark with tiny sizes; full ones: benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-bench-peers: $(CORE) ## beside other libraries, installed into .peers/
+bench-peers: $(TEST) ## beside other libraries, installed into .peers/
 	$(BIN)/python -m benchmarks.peers.install
 	$(BIN)/python -m benchmarks.peers.cartpole_ppo
+	$(BIN)/python -m benchmarks.peers.on_device_ppo
 
 docs: $(CORE) ## pages generated from the code
 	$(BIN)/python docs/generate.py

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.peers.install import python_of
+from benchmarks.peers.install import PEERS, python_of
 from benchmarks.record import ROOT
 
 MODULES = (
@@ -20,10 +20,18 @@ MODULES = (
     "benchmarks.learning.processes",
     "benchmarks.learning.memory",
     "benchmarks.learning.forms",
+    "benchmarks.learning.on_device",
     "benchmarks.throughput.pong",
     "benchmarks.peers.cartpole_ppo",
     "benchmarks.peers.on_device_ppo",
 )
+
+
+def missing_peer(module: str) -> bool:
+    """Whether a benchmark has nobody to run beside."""
+    if module == "benchmarks.peers.on_device_ppo":
+        return not (PEERS / "purejaxrl").exists()
+    return module.startswith("benchmarks.peers") and python_of("stable-baselines3") is None
 
 
 def main() -> None:
@@ -35,8 +43,8 @@ def main() -> None:
     given = parser.parse_args()
     failed = []
     for module in MODULES:
-        if module.startswith("benchmarks.peers") and python_of("stable-baselines3") is None:
-            print(f"== {module}: skipped, no peer is installed: make bench-peers")
+        if missing_peer(module):
+            print(f"== {module}: skipped, its peer is not installed: make bench-peers")
             continue
         print(f"== {module}", flush=True)
         began = time.perf_counter()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One virtual environment per peer, from benchmarks/peers/requirements/<peer>.txt into .peers/<peer>."""
+"""Peers into .peers/<peer>: a virtual environment each, from benchmarks/peers/requirements/<peer>.txt, or a checkout of
+scripts that are no package."""
 
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from benchmarks.record import ROOT
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 PEERS = ROOT / ".peers"
+CHECKOUTS = {"purejaxrl": ("https://github.com/luchris429/purejaxrl", "31756b197773a52db763fdbe6d635e4b46522a73")}
+"""repository and commit; needs git"""
 
 
 def python_of(peer: str) -> Path | None:
@@ -26,10 +29,20 @@ def install(peer: str) -> Path:
     return path
 
 
+def checkout(peer: str) -> Path:
+    """Clone the peer's scripts if they aren't there."""
+    path, (repository, commit) = PEERS / peer, CHECKOUTS[peer]
+    if not path.exists():
+        subprocess.run(["git", "clone", "--quiet", repository, str(path)], check=True)
+        subprocess.run(["git", "-C", str(path), "checkout", "--quiet", commit], check=True)
+    return path
+
+
 def main() -> None:
     """Install the peers named on the command line, or all."""
-    for peer in sys.argv[1:] or sorted(path.stem for path in REQUIREMENTS.glob("*.txt")):
-        print(f"{peer}: {install(peer).relative_to(ROOT)}")
+    known = [*(path.stem for path in REQUIREMENTS.glob("*.txt")), *CHECKOUTS]
+    for peer in sys.argv[1:] or sorted(known):
+        print(f"{peer}: {(checkout if peer in CHECKOUTS else install)(peer).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

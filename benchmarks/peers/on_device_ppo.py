@@ -52,14 +52,14 @@ def main() -> None:
     parser.add_argument("--num-envs", type=int, nargs="*", default=None, help="default 4 64 256")
     given = parser.parse_args()
     if not pure_jax_rl.SCRIPTS.exists():
-        sys.exit(f"PureJaxRL is not there: {pure_jax_rl.__doc__.split(chr(10) * 2)[1].strip()}")
+        sys.exit("PureJaxRL is not there: python -m benchmarks.peers.install purejaxrl")
     repeats = given.repeats or (1 if given.quick else 5)
     sizes = given.num_envs or ((64,) if given.quick else NUM_ENVS)
     began, runs = record.conditions(), []
     for repeat in range(repeats):
         for num_envs in sizes:
             # as many updates for each size as fill some seconds
-            steps = num_envs * settings.UNROLL * (10 if given.quick else max(60, 20_000 // num_envs))
+            steps = num_envs * settings.UNROLL * (10 if given.quick else max(60, 10_000 // num_envs))
             for library, run in (("shoal", run_shoal), ("purejaxrl", run_peer)):
                 found = run(num_envs, steps, repeat)
                 runs.append({"repeat": repeat, "library": library, "num_envs": num_envs, **found})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of PureJaxRL's PPO script, as it is, under today's gymnax: rates on the last line, as JSON.
 
-    git clone https://github.com/luchris429/purejaxrl .peers/purejaxrl
+    python -m benchmarks.peers.install purejaxrl
 
 gymnax 1.0 gives six values a step; its own wrapper gives the five that the script expects. The script's wrappers also
 import Brax and Navix for other environments; empty modules stand for those.

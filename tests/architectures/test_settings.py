@@ -84,6 +84,15 @@ def test_bodies_of_mujoco_have_their_numbers_normalised(architecture, env_id, is
 
 
 @pytest.mark.parametrize("architecture", NAMES)
+def test_games_of_minatar_are_stepped_many_at_once(architecture):
+    presets_of = [presets.preset(architecture, EnvSpec(name, ArraySpec((10, 10, 4), "bool"), Discrete(3), 1000))
+                  for name in ("gymnax:Breakout-MinAtar", "own:Breakout")]  # fmt: skip
+    games, other = presets_of
+    assert games.envs_per_actor > other.envs_per_actor
+    assert games.reward_scale == 1.0 > other.reward_scale
+
+
+@pytest.mark.parametrize("architecture", NAMES)
 def test_configs_are_frozen_and_explain_every_field(architecture):
     config = registry.load(architecture).Config()
     with pytest.raises(dataclasses.FrozenInstanceError):

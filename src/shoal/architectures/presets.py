@@ -14,14 +14,16 @@ from shoal.types import Box, EnvSpec
 def preset(architecture: str, spec: EnvSpec) -> Any:
     """The architecture's Config for an environment of this form.
 
-    Frames [stack, height, width] get the Atari settings, MuJoCo's bodies theirs, other Box actions the continuous ones,
-    all others the classic ones, with rewards scaled down where episodes are long.
+    Frames [stack, height, width] get the Atari settings, MuJoCo's bodies and MinAtar's games theirs, other Box actions
+    the continuous ones, all others the classic ones, with rewards scaled down where episodes are long.
     """
     config = registry.load(architecture).Config
     if spec.shows_frames:
         kind = ATARI
     elif isinstance(spec.action, Box):
         kind = MUJOCO if MUJOCO_IDS.search(spec.id) else CONTINUOUS
+    elif spec.id.endswith("-MinAtar"):
+        kind = MINATAR
     elif (spec.max_episode_steps or 0) >= LONG_EPISODE:
         kind = CLASSIC_CONTROL
     else:
@@ -66,6 +68,14 @@ MUJOCO: dict[str, dict[str, Any]] = {
 }
 """numbers of every scale, so observations and rewards are normalised; PPO as in Schulman et al. 2017, table 3, with its
 2,048 steps a batch over eight environments"""
+
+_GAMES: dict[str, Any] = {"env_steps": 2_000_000, "envs_per_actor": 64}
+MINATAR: dict[str, dict[str, Any]] = {
+    "a2c": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3},
+    "ppo": {**_GAMES, "unroll_length": 128, "minibatches": 8, "learning_rate": 2.5e-3},
+    "impala": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
+}
+"""many environments, since they are stepped on the device, and longer runs"""
 
 ATARI: dict[str, dict[str, Any]] = {
     "a2c": {"env_steps": 10_000_000, "envs_per_actor": 16, "unroll_length": 5, "reward_clip": 1.0,

@@ -57,8 +57,11 @@ class Desk:
 
     def tell(self, op: str, item: Any = NOTHING, **fields: Any) -> None:
         """Have the shadow do something, once it has done what it was told before: so a worker is never more than one
-        item ahead of a wire that is full. A fault of it comes with the answer to the next question."""
-        if self._told:
+        item ahead of a wire that is full. A fault of it comes with the answer to the next question.
+
+        The shadow says when it has done it, so a child that comes back later, as most do, finds that there.
+        """
+        if not self._settled():
             self.ask("wait")
         self._send(op, item, fields)
         self._told = True
@@ -66,15 +69,19 @@ class Desk:
     def ask(self, op: str, item: Any = NOTHING, **fields: Any) -> Any:
         """Have the shadow do something and wait for what it gives. Raises what that raised."""
         self._send(op, item, fields)
+        self._settled()
         return self.answer()
 
     def ask_for_message(self, op: str, **fields: Any) -> Message:
         """As `ask`, for what is no value."""
         self._send(op, NOTHING, fields)
+        self._settled()
         return self._receive()
 
     def end(self, error: dict[str, Any] | None) -> None:
-        """The last message."""
+        """The last message; what was said before is read first, because a socket that is closed with something unread
+        in it spoils what it has sent."""
+        self._settled()
         self._send("ended", NOTHING, {"error": error})
 
     def answer(self) -> Any:
@@ -91,9 +98,13 @@ class Desk:
         """Segments that came with a message."""
         return [Segment(fd, size) for fd, size in zip(message.descriptors, message.header["sizes"], strict=True)]
 
+    def _settled(self) -> bool:
+        """Whether what the shadow was told went well, once it has said so; a fault is kept for the next question."""
+        told, self._told = self._told, False
+        return not told or self._link.receive().header["well"]
+
     def _receive(self) -> Message:
         message = self._link.receive()
-        self._told = False
         if "error" in message.header:
             raise decode(message.header["error"])
         return message

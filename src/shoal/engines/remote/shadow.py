@@ -20,7 +20,7 @@ from shoal.processes.memory import Segment, Slots
 from shoal.processes.status import Status
 
 QUIET = ("put", "reply", "count_pull")
-"""what the child does not wait for"""
+"""what the child does not wait for; that it was done is said all the same"""
 Header = dict[str, Any]
 
 
@@ -83,6 +83,8 @@ class Shadow:
             else:
                 self._failed = None
                 self._link.send({"error": encode(error)})
+        if quiet:
+            self._link.send({"well": self._failed is None})
 
     def _finish(self, header: dict[str, Any]) -> None:
         if header["error"] is not None:
