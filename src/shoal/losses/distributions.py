@@ -32,16 +32,16 @@ class Categorical(NamedTuple):
         """
         require_equal_shapes(action=action, policy=self.logits[..., 0])
         # a sum over the one that matches: its gradient is a product, a gather's is a scatter, slow on CPU
-        hit = jax.nn.one_hot(action, self.logits.shape[-1], dtype=jnp.bool_)
-        return jnp.sum(jnp.where(hit, jax.nn.log_softmax(self.logits), 0.0), -1)
+        hit = jax.nn.one_hot(action, self.logits.shape[-1], axis=0, dtype=jnp.bool_)
+        return jnp.sum(jnp.where(hit, _log_softmax(self.logits), 0.0), 0)
 
     def entropy(self) -> Array:
         """Entropy in nats, [...].
 
         Check: log A for equal logits.
         """
-        log_p = jax.nn.log_softmax(self.logits)
-        return -jnp.sum(jnp.exp(log_p) * _finite(log_p), -1)
+        log_p = _log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_p) * _finite(log_p), 0)
 
     def kl(self, other: "Categorical") -> Array:
         """KL(self, other) in nats, [...]; inf where self allows an action that other forbids.
@@ -49,9 +49,9 @@ class Categorical(NamedTuple):
         Check: never negative, and 0 against itself.
         """
         require_equal_shapes(self=self.logits, other=other.logits)
-        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        log_p, log_q = _log_softmax(self.logits), _log_softmax(other.logits)
         gap = jnp.where(log_p > -jnp.inf, log_p - log_q, 0.0)
-        return jnp.sum(jnp.exp(log_p) * gap, -1)
+        return jnp.sum(jnp.exp(log_p) * gap, 0)
 
     def mode(self) -> Array:
         """Most likely action, [...] int32; the first of equals.
@@ -185,6 +185,12 @@ def only_legal(logits: Array, mask: Array) -> Array:
     Check: forbidden actions have probability 0, and no gradient.
     """
     return jnp.where(jnp.logical_or(mask, ~jnp.any(mask, -1, keepdims=True)), logits, -jnp.inf)
+
+
+def _log_softmax(logits: Array) -> Array:
+    """Log-probabilities [A, ...] of logits [..., A]: with actions first, a CPU works on many rows at once; with actions
+    last, on the few numbers of one row."""
+    return jax.nn.log_softmax(jnp.moveaxis(logits, -1, 0), 0)
 
 
 def _finite(log_p: Array) -> Array:
