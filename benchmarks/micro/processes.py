@@ -123,7 +123,7 @@ def parts_of(*, in_jax: bool) -> tuple[Any, Any, np.ndarray, tuple[str, ...]]:
     if in_jax:
         agent = dataclasses.replace(agent, plan=None)
         parts = parts._replace(agent=agent, origin=(name, (*args[:-1], None)))
-    return config, parts, parts.learner.acting(parts.learner.init(0)), preloads(agent)
+    return config, parts, parts.learner.acting(parts.learner.init(0)), preloads(agent, module, config)
 
 
 def start_and_restart(config: Any, parts: Any, params: np.ndarray, kills: int) -> dict[str, list[float]]:

@@ -63,10 +63,10 @@ def run_small(
     architecture: str, engine: str, order: str = "free", updates: int = 20, parts: Any = None, **fields: Any
 ) -> Run:
     """The architecture's own `run`, on the named engine, for about `updates` updates."""
-    config = config_of(architecture, updates, **fields)
+    module, config = registry.load(architecture), config_of(architecture, updates, **fields)
     run = Run(make_engine(engine, order=order))
     parts = parts_of(architecture, config) if parts is None else parts
     if engine == "processes":
-        run.engine.preload = preloads(parts.agent)
-    run.engine.run(registry.load(architecture).run, config, parts, None, run.visit)
+        run.engine.preload = preloads(parts.agent, module, config)
+    run.engine.run(module.run, config, parts, None, run.visit)
     return run

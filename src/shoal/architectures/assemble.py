@@ -57,7 +57,7 @@ def make_parts(module: ModuleType, config: Any, factory: EnvFactory, network: An
 
     agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
     return parts_around(agent, module, config, factory)._replace(
-        origin=acting_origin(agent, module, config, factory, network)
+        origin=working_origin(agent, module, config, factory, network)
     )
 
 
@@ -77,20 +77,26 @@ def parts_around(agent: Any, module: ModuleType, config: Any, factory: EnvFactor
     )
 
 
-def acting_origin(
+def learns_in_workers(module: ModuleType, config: Any) -> bool:
+    """Whether workers, and not only the body of the architecture, compute gradients: then they need the learner too."""
+    return getattr(module, "learns_in_workers", lambda _: False)(config)
+
+
+def working_origin(
     agent: Any, module: ModuleType, config: Any, factory: EnvFactory, network: Any
 ) -> tuple[str, tuple] | None:
-    """`acting_parts` and its arguments but the seed; None where no name leads to the environment or the network."""
+    """`working_parts` and its arguments but the seed; None where no name leads to the environment or the network."""
     name = network if isinstance(network, str) else importable_name(network)
     if factory.origin is None or name is None:
         return None
-    plan = None if factory.traced else agent.plan  # compiled with its environments, whatever it could do by itself
-    return f"{__name__}:acting_parts", (
+    # compiled with its environments or its gradient, whatever it could do by itself
+    plan = None if factory.traced or learns_in_workers(module, config) else agent.plan
+    return f"{__name__}:working_parts", (
         *factory.origin, module.__name__, dataclasses.asdict(config), name, plan
     )  # fmt: skip
 
 
-def acting_parts(
+def working_parts(
     env: str,
     env_kwargs: dict[str, Any],
     architecture: str,
@@ -99,7 +105,8 @@ def acting_parts(
     plan: dict[str, Any] | None,
     seed: int,
 ) -> Parts:
-    """Parts that act as those act whose `recipe` holds these arguments; there is no learner among them.
+    """Parts that act as those act whose `recipe` holds these arguments. There is a learner among them only where the
+    architecture's workers learn.
 
     Args:
       env, env_kwargs: what `envs.resolve` takes.
@@ -119,14 +126,17 @@ def acting_parts(
         from shoal.networks.resolve import resolve
 
         agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
-    origin = f"{__name__}:acting_parts", (env, env_kwargs, architecture, fields, network, plan)
-    return Parts(factory.spec, maker_of(config, factory), agent, learner=None, seed=seed, origin=origin)
+    learner = module.make_learner(config, agent) if learns_in_workers(module, config) else None
+    origin = f"{__name__}:working_parts", (env, env_kwargs, architecture, fields, network, plan)
+    return Parts(factory.spec, maker_of(config, factory), agent, learner=learner, seed=seed, origin=origin)
 
 
-def preloads(agent: Any) -> tuple[str, ...]:
-    """Modules that actors in processes of their own will import, worth importing once for all of them."""
+def preloads(agent: Any, module: ModuleType, config: Any) -> tuple[str, ...]:
+    """Modules that workers in processes of their own will import, worth importing once for all of them."""
     always = ("gymnasium", "shoal.envs.single", "shoal.actors.synchronous", "shoal.actors.asynchronous", __name__)
-    return always if agent.plan is not None else (*always, "jax", "equinox", "shoal.agents.actor_critic")
+    if agent.plan is not None and not learns_in_workers(module, config):
+        return always
+    return *always, "jax", "equinox", "optax", "shoal.agents.actor_critic"
 
 
 def require_room(config: Any, spec: EnvSpec) -> None:

@@ -34,6 +34,9 @@ class Learner(NamedTuple):
     """(state, trajectories) -> (state, metrics); raises NonFiniteError and keeps nothing where a number overflowed"""
     acting: Callable[[LearnerState], np.ndarray]
     """a host copy [P] of the params, safe to publish: nothing that happens to the state later can change it"""
+    gradient: Callable[[Array, list[Trajectory]], tuple[np.ndarray, dict[str, float]]] | None = None
+    """(params [P], trajectories) -> (gradient [P] of the mean loss over valid rows, metrics), neither clipped nor
+    applied: for workers that send gradients instead of trajectories. None where one update takes several steps"""
 
 
 def join(batch: list[Trajectory]) -> Trajectory:

@@ -9,20 +9,26 @@ from shoal.agents.base import Agent
 from shoal.learners.base import Learner, LearnerState, env_steps_in, join
 from shoal.learners.optimiser import Optimiser, refuse_non_finite
 from shoal.learners.schedule import Schedule
-from shoal.types import Trajectory
+from shoal.types import Array, Trajectory
 
 
 def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule) -> Learner:
     """A learner whose update is one compiled call: prepare, loss, gradient, clip, step."""
 
-    @jax.jit
-    def gradient_step(params, moments, batch, learning_rate):
+    def gradient_of(params, batch):
         def objective(p):
             return agent.loss(p, agent.prepare(p, batch))
 
         (loss, metrics), grad = jax.value_and_grad(objective, has_aux=True)(params)
+        return grad, {"loss/total": loss, **metrics}
+
+    compiled_gradient = jax.jit(gradient_of)
+
+    @jax.jit
+    def gradient_step(params, moments, batch, learning_rate):
+        grad, metrics = gradient_of(params, batch)
         params, moments, norms = optimiser.step(params, moments, grad, learning_rate)
-        return agent.observe(params, batch), moments, {"loss/total": loss, **metrics, **norms}
+        return agent.observe(params, batch), moments, metrics | norms
 
     def init(seed: int) -> LearnerState:
         params = jnp.asarray(agent.init(seed))
@@ -36,7 +42,11 @@ def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule) -> Learn
         env_steps = state.env_steps + env_steps_in(batch)
         return LearnerState(params, moments, state.updates + 1, env_steps, state.version + 1), metrics
 
-    return Learner(init, update, acting)
+    def gradient(params: Array, batch: list[Trajectory]) -> tuple[np.ndarray, dict[str, float]]:
+        grad, metrics = jax.device_get(compiled_gradient(params, learnable(join(batch))))
+        return grad, {name: float(value) for name, value in metrics.items()}
+
+    return Learner(init, update, acting, gradient)
 
 
 def acting(state: LearnerState) -> np.ndarray:

@@ -93,6 +93,7 @@ def twin_learner(params_size: int, updates_per_batch: int = 1) -> Learner:
         init=lambda seed: LearnerState(zeros((params_size,)), (), 0, 0, 0),
         update=update,
         acting=lambda state: zeros((params_size,)),
+        gradient=lambda params, batch: (zeros((params_size,)), {}),
     )
 
 

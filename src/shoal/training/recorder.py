@@ -64,6 +64,7 @@ class Recorder:
         self.first_update_s: float | None = None
         self._generated: list[int] = []
         self._restarted: list[str] = []
+        self._learnt: list[dict[str, Any]] = []
         self._sums: dict[str, list[float]] = {}
         self._lags: list[np.ndarray] = []
         self._row_steps, self._row_s, self._view_s, self._saved_s = 0, 0.0, 0.0, 0.0
@@ -85,15 +86,27 @@ class Recorder:
         self.progress = Progress(**meta["progress"])
 
     def visit(self, state: LearnerState, batch: list[Trajectory], metrics: dict[str, float]) -> LearnerState:
-        """Called by the architecture after every update; returns the state unchanged."""
+        """Called by the architecture after every update; returns the state unchanged.
+
+        Where workers learn, no trajectory comes here: what they noted (`actors.notes.note_learnt`) counts instead.
+        """
         for trajectory in batch:
             self.episodes.add(trajectory.episode_return, trajectory.episode_length)
             self._lags.append(state.version - 1 - trajectory.version)
-        for name, value in metrics.items():
-            self._sums.setdefault(name, []).append(value)
+        self._add(metrics)
+        while self._learnt:  # taken one by one: workers go on appending
+            told = self._learnt.pop(0)
+            returns, lengths = np.asarray(told["episodes"], np.float64).reshape(-1, 2).T
+            self.episodes.add(returns, lengths.astype(int))
+            self._lags.append(np.asarray(told["lag"]).ravel())
+            self._add(told["metrics"])
         self.state = state
         self._after_update(self.engine.now())
         return state
+
+    def _add(self, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._sums.setdefault(name, []).append(value)
 
     def _after_update(self, now: float) -> None:
         steps = self.state.env_steps
@@ -198,6 +211,8 @@ class Recorder:
         self._generated.append(metrics.get("env_steps_generated", 0))  # an append is safe from many threads
         if "env_worker_restarted" in metrics:
             self._restarted.append(metrics["env_worker_restarted"])
+        if "learnt" in metrics:
+            self._learnt.append(metrics["learnt"])
 
     def _count_generated(self) -> int:
         while self._generated:  # taken one by one: actors go on appending

@@ -40,7 +40,7 @@ class Session:
                 engine = make_engine(self.settings["engine"], order=self.settings["order"])
                 flow = FlowRecord(self.run.flow_path, self.architecture, state.env_steps)
                 engine.hang_seconds = self.settings["hang_seconds"]
-                engine.preload = preloads(parts.agent)
+                engine.preload = preloads(parts.agent, self.module, self.config)
                 recorder.attach(engine, flow, state, until=end)
                 parts = parts._replace(seed=segment_seed(self.config, state.env_steps))
                 with SignalWatch(engine.stop, recorder.close) as watch:

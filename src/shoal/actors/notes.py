@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker tells the run of a trajectory that it keeps to itself, where gradients cross and trajectories don't."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from shoal.engines import note
+from shoal.types import Trajectory
+
+
+def note_learnt(trajectory: Trajectory, lag: int, metrics: Mapping[str, float]) -> None:
+    """Note finished episodes, lag in versions and metrics of an update that this worker made a gradient for.
+
+    Args:
+      lag: version of the shared params when the gradient was applied, minus that of the params that acted.
+
+    Check: every finished episode is noted once, in order of time.
+    """
+    ended = ~np.isnan(trajectory.episode_return)
+    pairs = zip(trajectory.episode_return[ended].tolist(), trajectory.episode_length[ended].tolist(), strict=True)
+    note(learnt={"episodes": [list(pair) for pair in pairs], "lag": lag, "metrics": dict(metrics)})
