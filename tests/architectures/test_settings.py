@@ -31,7 +31,7 @@ REFUSED = [
     ("a2c", {"learning_rate": "fast"}, "learning_rate='fast' must be a number"),
     ("a2c", {"reward_clip": "x"}, "reward_clip='x'"),
     ("a2c", {"normalise_advantage": 1}, "normalise_advantage=1 must be true or false"),
-    ("a2c", {"optimiser": "adma"}, "use adam or rmsprop or sgd"),
+    ("a2c", {"optimiser": "adma"}, "use adam or rmsprop or momentum or sgd"),
     ("impala", {"correction": None}, "use vtrace or none"),
     ("ppo", {"epochs": None}, "epochs=None"),
 ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shoal.errors import NonFiniteError
 from shoal.learners.optimiser import make_optimiser, refuse_non_finite
-from shoal.learners.schedule import make_schedule
+from shoal.learners.schedule import make_schedule, scaled_rate
 
 RATE = np.float32(0.1)
 PARAMS = jnp.array([1.0, -2.0, 0.5])
@@ -35,6 +35,7 @@ def run(optimiser, grads, params=PARAMS):
 REFERENCES = {
     "adam": lambda: optax.scale_by_adam(eps=1e-5),
     "rmsprop": lambda: optax.scale_by_rms(decay=0.9, eps=1e-5, eps_in_sqrt=False),
+    "momentum": lambda: optax.trace(decay=0.9),
     "sgd": optax.identity,
 }
 
@@ -57,6 +58,38 @@ def test_rmsprop_adds_epsilon_outside_the_root():
     mean_square = 0.1 * np.square(np.asarray(GRAD))
     expected = np.asarray(PARAMS) - 0.1 * np.asarray(GRAD) / (np.sqrt(mean_square) + 0.5)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("epsilon_in_root", [False, True])
+def test_forms_of_rmsprop_follow_their_recurrence(centred, epsilon_in_root):
+    grads = np.random.default_rng(1).normal(size=(3, 3)).astype(np.float32)
+    optimiser = make("rmsprop", epsilon=0.1, centred=centred, epsilon_in_root=epsilon_in_root)
+    found, _ = run(optimiser, [jnp.asarray(g) for g in grads])
+    params, square, mean = np.asarray(PARAMS, np.float64), np.zeros(3), np.zeros(3)
+    for grad in grads:
+        square, mean = 0.9 * square + 0.1 * grad**2, 0.9 * mean + 0.1 * grad
+        spread = square - mean**2 * centred
+        params -= 0.1 * grad / (np.sqrt(spread + 0.1) if epsilon_in_root else np.sqrt(spread) + 0.1)
+    np.testing.assert_allclose(found, params, rtol=1e-5)
+
+
+def test_where_epsilon_stands_decides_at_impalas_tenth():
+    small = [jnp.full(3, 1e-3)]
+    inside, outside = (run(make("rmsprop", epsilon=0.1, epsilon_in_root=where), small)[0] for where in (True, False))
+    steps = (np.asarray(PARAMS) - outside) / (np.asarray(PARAMS) - inside)
+    np.testing.assert_allclose(steps, np.sqrt(10), rtol=0.02)
+
+
+@given(st.floats(1e-5, 1.0), st.floats(0.1, 100.0), st.sampled_from(["constant", "sqrt", "linear"]))
+def test_growing_twice_is_growing_once_by_the_square(rate, growth, rule):
+    twice = scaled_rate(scaled_rate(rate, growth, rule), growth, rule)
+    np.testing.assert_allclose(twice, scaled_rate(rate, growth * growth, rule), rtol=1e-9)
+
+
+def test_rules_of_the_learning_rate_for_sixteen_times_the_batch():
+    rates = [scaled_rate(0.1, 16.0, rule) for rule in ("constant", "sqrt", "linear")]
+    np.testing.assert_allclose(rates, [0.1, 0.4, 1.6])
 
 
 def test_adam_adds_epsilon_outside_the_root():

@@ -61,12 +61,24 @@ class ActorCriticConfig:
     """optimiser step size at the start"""
     anneal_learning_rate: bool = True
     """let the learning rate fall on a line to 0 over env_steps"""
-    optimiser: Literal["adam", "rmsprop", "sgd"] = "adam"
+    batch_rule: Literal["constant", "sqrt", "linear"] = "constant"
+    """how learning_rate grows with the rows of a gradient step over reference_batch: not, with the root, or with it"""
+    reference_batch: int = 256
+    """rows of a gradient step for which learning_rate and optimiser_epsilon are meant, where they grow or shrink"""
+    optimiser: Literal["adam", "rmsprop", "momentum", "sgd"] = "adam"
     """update rule"""
     optimiser_epsilon: float = 1e-5
-    """added to the root in Adam and RMSProp (outside it)"""
+    """added to the root in Adam and RMSProp"""
+    epsilon_in_root: bool = False
+    """add RMSProp's epsilon inside the root instead: another rule where epsilon is large"""
+    epsilon_over_batch: bool = False
+    """let epsilon shrink as the rows of a gradient step grow over reference_batch, as gradient noise does"""
     optimiser_decay: float = 0.99
     """RMSProp's decay of the second moment"""
+    optimiser_centred: bool = False
+    """RMSProp divides by the deviation of gradients, not by their root mean square"""
+    optimiser_momentum: float = 0.9
+    """decay of the velocity in the rule momentum"""
     max_grad_norm: float = 0.5
     """gradients longer than this are scaled down to it"""
     value_cost: float = 0.5
@@ -99,14 +111,20 @@ class ActorCriticConfig:
         """Environments over all actors."""
         return self.num_actors * self.envs_per_actor
 
+    @property
+    def rows_per_step(self) -> int:
+        """Rows [T * B] that one gradient step averages over."""
+        return self.num_envs * self.unroll_length
+
     def __post_init__(self):
         require_types(self)
         positive = (
             "env_steps", "num_actors", "envs_per_actor", "unroll_length", "learning_rate", "optimiser_epsilon",
-            "max_grad_norm", "reward_scale", "frame_stack", "step_timeout",
+            "max_grad_norm", "reward_scale", "frame_stack", "step_timeout", "reference_batch",
         )  # fmt: skip
         require(self, positive, lambda x: x > 0, "must be above 0")
-        require(self, ("discount", "trace_decay", "optimiser_decay"), lambda x: 0 <= x <= 1, "must lie in [0, 1]")
+        shares = ("discount", "trace_decay", "optimiser_decay", "optimiser_momentum")
+        require(self, shares, lambda x: 0 <= x <= 1, "must lie in [0, 1]")
         require(self, ("value_cost", "entropy_cost", "seed", "env_workers"), lambda x: x >= 0, "must be 0 or more")
         if self.env_workers > self.envs_per_actor:
             raise ConfigError(
@@ -148,12 +166,16 @@ def require(config: Any, fields: tuple[str, ...], holds: Callable[[Any], bool], 
 def make_learner_parts(config: ActorCriticConfig) -> tuple[Any, Any]:
     """(optimiser, learning-rate schedule) of a config. Imports JAX."""
     from shoal.learners.optimiser import make_optimiser
-    from shoal.learners.schedule import make_schedule
+    from shoal.learners.schedule import make_schedule, scaled_rate
 
+    growth = config.rows_per_step / config.reference_batch
     optimiser = make_optimiser(
         config.optimiser,
-        epsilon=config.optimiser_epsilon,
-        decay=config.optimiser_decay,
+        epsilon=config.optimiser_epsilon / (growth if config.epsilon_over_batch else 1.0),
+        decay=config.optimiser_momentum if config.optimiser == "momentum" else config.optimiser_decay,
         max_grad_norm=config.max_grad_norm,
+        centred=config.optimiser_centred,
+        epsilon_in_root=config.epsilon_in_root,
     )
-    return optimiser, make_schedule(config.learning_rate, config.env_steps, anneal=config.anneal_learning_rate)
+    rate = scaled_rate(config.learning_rate, growth, config.batch_rule)
+    return optimiser, make_schedule(rate, config.env_steps, anneal=config.anneal_learning_rate)

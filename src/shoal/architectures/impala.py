@@ -14,12 +14,11 @@ Loses to A2C and PPO when one even-paced vector environment already fills the ma
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from shoal.actors.asynchronous import act_freely
-from shoal.architectures.base import ActorCriticConfig, Parts, keep, make_learner_parts, require
+from shoal.architectures.base import Parts, keep, make_learner_parts
+from shoal.architectures.queued import QueuedConfig
 from shoal.engines import phase, system
-from shoal.errors import ConfigError
 
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRANS *>*", "OBS *>*")
@@ -27,37 +26,8 @@ CARRIES_MEMORY = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ActorCriticConfig):
+class Config(QueuedConfig):
     """Settings for IMPALA."""
-
-    num_actors: int = 2
-    """collecting workers"""
-    unroll_length: int = 20
-    """steps per trajectory (T)"""
-    batch_trajectories: int = 2
-    """actor trajectories per update: B = batch_trajectories * envs_per_actor"""
-    queue_slots: int = 2
-    """trajectories waiting at most; more hides stalls and adds lag"""
-    max_lag: int = 100
-    """trajectories collected under params older than this many versions are dropped"""
-    correction: Literal["vtrace", "none"] = "vtrace"
-    """none fixes every ratio at 1: an ablation"""
-    max_ratio: float = 1.0
-    """rho-bar: limit on a step's own correction"""
-    max_trace: float = 1.0
-    """c-bar: limit on how far corrections travel back"""
-    forced_lag: int = 0
-    """actors are held back this many versions, for studies of staleness"""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self, ("batch_trajectories", "queue_slots"), lambda x: x > 0, "must be above 0")
-        require(self, ("max_ratio", "max_trace"), lambda x: x > 0, "must be above 0")
-        require(self, ("forced_lag", "max_lag"), lambda x: x >= 0, "must be 0 or more")
-        if self.max_lag < self.forced_lag:
-            raise ConfigError(
-                f"max_lag={self.max_lag} would drop all that forced_lag={self.forced_lag} delays; raise --max-lag"
-            )
 
 
 def make_agent(config: Config, spec, network):

@@ -40,6 +40,11 @@ class Config(ActorCriticConfig):
     clip: float = 0.2
     """how far the probability ratio may move before its gain stops counting"""
 
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of a minibatch."""
+        return super().rows_per_step // self.minibatches
+
     def __post_init__(self):
         super().__post_init__()
         require(self, ("epochs", "minibatches", "clip"), lambda x: x > 0, "must be above 0")

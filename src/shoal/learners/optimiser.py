@@ -19,16 +19,33 @@ class Optimiser(NamedTuple):
     step: Callable[[Array, Any, Array, Array], tuple[Array, Any, dict[str, Array]]]
 
 
-def make_optimiser(name: str, *, epsilon: float, decay: float, max_grad_norm: float) -> Optimiser:
-    """Adam, RMSProp (epsilon outside the root, not centred) or plain SGD after clipping by the global norm.
+def make_optimiser(  # noqa: PLR0913 the settings of a rule, all by name
+    name: str,
+    *,
+    epsilon: float,
+    decay: float,
+    max_grad_norm: float,
+    centred: bool = False,
+    epsilon_in_root: bool = False,
+) -> Optimiser:
+    """Adam, RMSProp, SGD with momentum or plain SGD, after clipping by the global norm.
+
+    RMSProp divides by root(g2) + epsilon, as PyTorch does, or with `epsilon_in_root` by root(g2 + epsilon), as
+    TensorFlow does. At epsilon 0.1, as in IMPALA's paper, those are different rules: where gradients are small the
+    divisor is 0.1 in one and 0.32 in the other. Where centred, g2 is the gradients' variance, not their mean square.
 
     A step that would leave the finite numbers changes nothing and sets `finite` to 0 in the metrics.
 
+    Args:
+      decay: of RMSProp's second moment, or of momentum's velocity.
+
     Check: with max_grad_norm large and rule sgd, step_norm = learning_rate * grad_norm.
     """
+    scale_by_rms = optax.scale_by_stddev if centred else optax.scale_by_rms
     rules = {
         "adam": lambda: optax.scale_by_adam(eps=epsilon),
-        "rmsprop": lambda: optax.scale_by_rms(decay=decay, eps=epsilon, eps_in_sqrt=False),
+        "rmsprop": lambda: scale_by_rms(decay=decay, eps=epsilon, eps_in_sqrt=epsilon_in_root),
+        "momentum": lambda: optax.trace(decay=decay),
         "sgd": lambda: optax.identity(),
     }
     rule = rules[name]()
