@@ -16,7 +16,8 @@ makes all others wait, and to PPO in samples needed, since each sample is used o
 from dataclasses import dataclass
 
 from shoal.actors.synchronous import act_in_step
-from shoal.architectures.base import ActorCriticConfig, Parts, keep, make_learner_parts
+from shoal.architectures.base import Parts, keep, make_learner_parts
+from shoal.architectures.optimisation import OptimisationConfig
 from shoal.engines import phase, system
 
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
@@ -25,7 +26,7 @@ CARRIES_MEMORY = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ActorCriticConfig):
+class Config(OptimisationConfig):
     """Settings for A2C."""
 
 

@@ -107,9 +107,14 @@ class ActorCriticConfig:
     """seconds that an environment in a worker process may take over a step before it is ended"""
 
     @property
+    def all_actors(self) -> int:
+        """Actors in all."""
+        return self.num_actors
+
+    @property
     def num_envs(self) -> int:
         """Environments over all actors."""
-        return self.num_actors * self.envs_per_actor
+        return self.all_actors * self.envs_per_actor
 
     @property
     def rows_per_step(self) -> int:

@@ -16,7 +16,8 @@ bottleneck, since every sample is trained on several times.
 from dataclasses import dataclass
 
 from shoal.actors.synchronous import act_in_step
-from shoal.architectures.base import ActorCriticConfig, Parts, keep, make_learner_parts, require
+from shoal.architectures.base import Parts, keep, make_learner_parts, require
+from shoal.architectures.optimisation import OptimisationConfig
 from shoal.engines import phase, system
 from shoal.errors import ConfigError
 
@@ -26,7 +27,7 @@ CARRIES_MEMORY = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ActorCriticConfig):
+class Config(OptimisationConfig):
     """Settings for PPO."""
 
     unroll_length: int = 128
@@ -48,11 +49,11 @@ class Config(ActorCriticConfig):
     def __post_init__(self):
         super().__post_init__()
         require(self, ("epochs", "minibatches", "clip"), lambda x: x > 0, "must be above 0")
-        rows = self.num_envs * self.unroll_length
+        rows = self.learner_envs * self.unroll_length
         if self.minibatches > rows:
             raise ConfigError(
-                f"minibatches={self.minibatches} is more than the {rows} rows of a batch (num_actors * envs_per_actor "
-                "* unroll_length); lower --minibatches"
+                f"minibatches={self.minibatches} is more than the {rows} rows of a learner's batch (its environments * "
+                "unroll_length); lower --minibatches"
             )
 
 
@@ -68,9 +69,9 @@ def make_learner(config: Config, agent):
     """Epochs of shuffled minibatches over each batch."""
     from shoal.learners.minibatch import make_minibatch
 
-    if agent.recurrent and config.minibatches > config.num_envs:
+    if agent.recurrent and config.minibatches > config.learner_envs:
         raise ConfigError(
-            f"minibatches={config.minibatches} cannot be cut from {config.num_envs} environments: where memory is "
+            f"minibatches={config.minibatches} cannot be cut from {config.learner_envs} environments: where memory is "
             "carried an environment's rows stay together; lower --minibatches or raise --envs-per-actor"
         )
     steps = {"epochs": config.epochs, "minibatches": config.minibatches, "seed": config.seed}

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of optimisation over several learners, which A2C and PPO share. Imports no JAX."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shoal.architectures.base import ActorCriticConfig, require
+from shoal.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationConfig(ActorCriticConfig):
+    """How many learners share the work of an update, and where they run."""
+
+    learners: int = 1
+    """learners that each take a share of the environments"""
+    optimisation: Literal["sync", "async", "async_skip"] = "sync"
+    """sync: gradients are averaged before every step; async: learners push to shared params; async_skip: every few
+    steps"""
+    scaling: Literal["strong", "weak"] = "strong"
+    """strong: the actors are shared out over the learners; weak: num_actors are each learner's, so batches grow"""
+    learner_devices: int = 0
+    """devices of a learner process, each driving equally many learners; 0: as many as make sense"""
+    learner_processes: int = 1
+    """processes that the learners of sync are spread over, with collectives over the network between them"""
+    drop_slowest: int = 0
+    """actors whose trajectories an update of sync does not wait for: they come too late, are dropped and counted"""
+
+    @property
+    def all_actors(self) -> int:
+        """Actors over all learners."""
+        return self.num_actors * (self.learners if self.scaling == "weak" else 1)
+
+    @property
+    def trajectories_per_update(self) -> int:
+        """Trajectories that an update of sync waits for."""
+        return self.all_actors - self.drop_slowest
+
+    @property
+    def learner_envs(self) -> int:
+        """Environments of a learner's share of a batch."""
+        return self.trajectories_per_update * self.envs_per_actor // self.learners
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self, ("learners", "learner_processes"), lambda x: x > 0, "must be above 0")
+        require(self, ("learner_devices", "drop_slowest"), lambda x: x >= 0, "must be 0 or more")
+        if self.optimisation == "sync":
+            self._require_shares()
+            self._require_places()
+
+    def _require_shares(self) -> None:
+        """Environments of a batch that learners can share evenly."""
+        if self.drop_slowest >= self.all_actors:
+            raise ConfigError(
+                f"drop_slowest={self.drop_slowest} leaves none of {self.all_actors} actors to learn from; lower "
+                "--drop-slowest or raise --num-actors"
+            )
+        envs = self.trajectories_per_update * self.envs_per_actor
+        if envs % self.learners:
+            raise ConfigError(
+                f"learners={self.learners} cannot share the {envs} environments of a batch evenly; use a number of "
+                "learners that divides them, or change --envs-per-actor"
+            )
+
+    def _require_places(self) -> None:
+        """Processes and devices that can share the learners evenly."""
+        places = self.learner_processes * max(1, self.learner_devices)
+        if self.learners % places:
+            raise ConfigError(
+                f"learners={self.learners} cannot be spread evenly over learner_processes={self.learner_processes} "
+                f"with learner_devices={self.learner_devices}; make --learners a multiple of {places}"
+            )
+        if self.learner_processes > 1 and (self.all_actors % self.learner_processes or self.drop_slowest):
+            raise ConfigError(
+                f"learner_processes={self.learner_processes} need as many actors each, and all of them; make "
+                f"--num-actors a multiple of it (now {self.all_actors} in all) and drop_slowest 0"
+            )
