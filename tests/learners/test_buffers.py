@@ -81,7 +81,7 @@ def test_device_put_shares_memory_even_when_told_not_to():
     assert float(device[0]) == 2
 
 
-@pytest.mark.parametrize("architecture", ["a2c", "ppo", "impala"])
+@pytest.mark.parametrize("architecture", ["a2c", "ppo", "impala", "appo"])
 @pytest.mark.parametrize(("name", "order"), ENGINES)
 def test_a_trajectory_may_be_overwritten_once_the_update_has_returned(architecture, name, order):
     agent, learner = make(architecture)

@@ -86,7 +86,7 @@ def test_passes_of_minibatches_equal_a_loop_with_optax(spec):
 def test_one_compiled_call_and_one_call_per_minibatch_give_the_same_params():
     config, agent, fused, trajectory = make("ppo", epochs=2, minibatches=3)
     steps = {"epochs": 2, "minibatches": 3, "seed": config.seed}
-    looped = make_minibatch(dataclasses.replace(agent, sees_frames=True), *make_learner_parts(config), **steps)
+    looped = make_minibatch(dataclasses.replace(agent, sees_frames=True), *make_learner_parts(config, agent), **steps)
     state, other = fused.init(0), looped.init(0)
     for _ in range(2):
         state, metrics = fused.update(state, [trajectory])
@@ -112,7 +112,7 @@ def test_where_memory_is_carried_minibatches_are_environments_with_all_their_row
     np.testing.assert_allclose(state.params, params, **CLOSE)
     assert metrics["sample_reuse"] == 2
     looped = make_minibatch(
-        dataclasses.replace(agent, sees_frames=True), *make_learner_parts(config), epochs=2, minibatches=2, seed=0
+        dataclasses.replace(agent, sees_frames=True), *make_learner_parts(config, agent), epochs=2, minibatches=2, seed=0
     )
     np.testing.assert_allclose(looped.update(looped.init(0), [trajectory])[0].params, params, **CLOSE)
 

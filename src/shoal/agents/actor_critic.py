@@ -17,7 +17,7 @@ from shoal.agents.base import Acting, Agent
 from shoal.agents.host_actions import host_actions
 from shoal.agents.host_plan import place, plan_of
 from shoal.agents.host_policy import Plan, acting_in_numpy
-from shoal.agents.model import Model, build, make_model, outline
+from shoal.agents.model import Model, build, layers_of, make_model, outline
 from shoal.agents.objectives import Objective
 from shoal.agents.statistics import Statistics, normalised_spec
 from shoal.trees import tree_leaves, tree_map
@@ -62,6 +62,7 @@ def make_actor_critic(
         prepare=lambda params, trajectory: minimised.prepare(model, params, trajectory),
         loss=lambda params, batch: minimised.loss(model, params, batch),
         observe=observe,
+        layers=layers_of(eqx.filter(example, eqx.is_inexact_array)),
         sees_frames=plan is None and any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs)),
         plan=plan,
     )

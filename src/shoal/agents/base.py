@@ -52,6 +52,8 @@ class Agent(Acting):
     observe: Callable[[Array, Trajectory], Array]
     """(params [P], trajectory) -> params with running statistics of observations and rewards brought up to date;
     traced by JAX at the end of the update"""
+    layers: dict[str, tuple[int, int]]
+    """name -> (first, end) of the layer in the flat params; running statistics belong to none"""
     sees_frames: bool
     """networks over frames run slower inside a scan on the CPU: learners then loop outside the compiled update"""
     plan: dict[str, Any] | None = None

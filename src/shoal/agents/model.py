@@ -232,3 +232,19 @@ def _form(leaf: Any) -> str:
 
 def _shapes(obs: PyTree) -> Any:
     return tree_map(lambda leaf: list(leaf.shape), obs)
+
+
+def layers_of(tree: object) -> dict[str, tuple[int, int]]:
+    """Where each layer lies in the flat params of a PyTree: weights and biases of one module are one layer.
+
+    Check: layers cover the flat params, in order and once.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    at = 0
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        owner = path[:-1] if len(path) > 1 else path
+        name = jax.tree_util.keystr(owner, simple=True, separator=".")
+        first, _ = found.get(name, (at, at))
+        found[name] = (first, at + leaf.size)
+        at += leaf.size
+    return found

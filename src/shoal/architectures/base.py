@@ -79,6 +79,8 @@ class ActorCriticConfig:
     """RMSProp divides by the deviation of gradients, not by their root mean square"""
     optimiser_momentum: float = 0.9
     """decay of the velocity in the rule momentum"""
+    layer_norms: bool = False
+    """write norms of gradient, step and params of every layer, and its distance from the start, to metrics.jsonl"""
     max_grad_norm: float = 0.5
     """gradients longer than this are scaled down to it"""
     value_cost: float = 0.5
@@ -168,8 +170,9 @@ def require(config: Any, fields: tuple[str, ...], holds: Callable[[Any], bool], 
             raise ConfigError(f"{name}={value} {what}; change --{name.replace('_', '-')}")
 
 
-def make_learner_parts(config: ActorCriticConfig) -> tuple[Any, Any]:
-    """(optimiser, learning-rate schedule) of a config. Imports JAX."""
+def make_learner_parts(config: ActorCriticConfig, agent: Any) -> tuple[Any, Any]:
+    """(optimiser, learning-rate schedule) of a config for an agent. Imports JAX."""
+    from shoal.learners.instruments import watch_layers
     from shoal.learners.optimiser import make_optimiser
     from shoal.learners.schedule import make_schedule, scaled_rate
 
@@ -181,6 +184,7 @@ def make_learner_parts(config: ActorCriticConfig) -> tuple[Any, Any]:
         max_grad_norm=config.max_grad_norm,
         centred=config.optimiser_centred,
         epsilon_in_root=config.epsilon_in_root,
+        watch=watch_layers(agent.layers, agent.init(config.seed)) if config.layer_norms else None,
     )
     rate = scaled_rate(config.learning_rate, growth, config.batch_rule)
     return optimiser, make_schedule(rate, config.env_steps, anneal=config.anneal_learning_rate)

@@ -42,7 +42,7 @@ def make_learner(config: Config, agent):
     """One gradient step per batch."""
     from shoal.learners.single import make_single
 
-    return make_single(agent, *make_learner_parts(config))
+    return make_single(agent, *make_learner_parts(config, agent))
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

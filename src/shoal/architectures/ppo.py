@@ -75,7 +75,7 @@ def make_learner(config: Config, agent):
             "carried an environment's rows stay together; lower --minibatches or raise --envs-per-actor"
         )
     steps = {"epochs": config.epochs, "minibatches": config.minibatches, "seed": config.seed}
-    return make_minibatch(agent, *make_learner_parts(config), **steps)
+    return make_minibatch(agent, *make_learner_parts(config, agent), **steps)
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

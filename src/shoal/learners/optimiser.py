@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from shoal.errors import NonFiniteError
+from shoal.learners.instruments import Watch
 from shoal.types import Array
 
 
@@ -27,6 +28,7 @@ def make_optimiser(  # noqa: PLR0913 the settings of a rule, all by name
     max_grad_norm: float,
     centred: bool = False,
     epsilon_in_root: bool = False,
+    watch: Watch | None = None,
 ) -> Optimiser:
     """Adam, RMSProp, SGD with momentum or plain SGD, after clipping by the global norm.
 
@@ -38,6 +40,7 @@ def make_optimiser(  # noqa: PLR0913 the settings of a rule, all by name
 
     Args:
       decay: of RMSProp's second moment, or of momentum's velocity.
+      watch: gives further metrics of every step.
 
     Check: with max_grad_norm large and rule sgd, step_norm = learning_rate * grad_norm.
     """
@@ -59,7 +62,8 @@ def make_optimiser(  # noqa: PLR0913 the settings of a rule, all by name
         stepped, before = (params + change, new_moments), (params, moments)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, before)
         step_norm = jnp.sqrt(jnp.sum(change * change))
-        return *kept, {"grad_norm": norm, "step_norm": step_norm, "finite": finite.astype(jnp.float32)}
+        watched = watch(params, grad, change) if watch else {}
+        return *kept, {"grad_norm": norm, "step_norm": step_norm, "finite": finite.astype(jnp.float32), **watched}
 
     return Optimiser(rule.init, step)
 

@@ -42,6 +42,10 @@ METRICS = (
     Metric("phase_s/<phase>", "s", "seconds in this phase, summed over workers, since the previous row"),
     Metric("wait_s/<role>/<wire>", "s", "seconds this role waited for this wire, summed over workers, since then"),
     Metric("loss/<name>", "1", "a term of the loss, or a diagnostic of it such as entropy or clipped share"),
+    Metric("layer/<layer>/<norm>", "1", "norm of a layer's gradient, step, params or distance from the start"),
+    Metric("noise/trace", "1", "variance of one row's gradient, summed over params: tr(Sigma)"),
+    Metric("noise/signal", "1", "squared norm of the true gradient; noise/trace over it is the noise scale, in rows"),
+    Metric("noise/diversity", "1", "sum of squared norms of learners' gradients over the squared norm of their sum"),
     Metric("extra/<name>", "any", "whatever a custom learner or architecture adds"),
 )
 
