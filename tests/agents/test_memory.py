@@ -170,7 +170,7 @@ def test_numpy_and_jax_carry_the_same_memory(network, twin, fields):
         memory = after
 
 
-@pytest.mark.parametrize("architecture", ["a2c", "ppo", "impala"])
+@pytest.mark.parametrize("architecture", ["a2c", "ppo", "impala", "appo"])
 def test_reset_rows_count_for_nothing_and_memory_does(architecture):
     agent = make_agent(architecture, DISCRETE, Lstm)
     _, _, params, trajectory = made(Lstm)
@@ -193,7 +193,7 @@ def test_the_objectives_agree_where_memory_is_carried():
     _, _, params, trajectory = made(Lstm)
     fields = {"normalise_advantage": False}
     _, metrics, plain = loss_and_gradient(make_agent("a2c", DISCRETE, Lstm, **fields), params, trajectory)
-    for architecture in ("impala", "ppo"):
+    for architecture in ("impala", "appo", "ppo"):
         agent = make_agent(architecture, DISCRETE, Lstm, **fields)
         _, others, gradient = loss_and_gradient(agent, params, trajectory)
         np.testing.assert_allclose(gradient, plain, rtol=1e-3, atol=1e-5)

@@ -15,7 +15,7 @@ from shoal.agents.model import build
 from shoal.agents.objectives import counted_actions, learning_reward
 from shoal.networks.mlp import Mlp
 
-ARCHITECTURES = ("a2c", "ppo", "impala")
+ARCHITECTURES = ("a2c", "ppo", "impala", "appo")
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 
@@ -66,6 +66,31 @@ def test_the_surrogate_s_first_gradient_is_the_policy_gradient():
     np.testing.assert_allclose(first, gradient, **CLOSE)
     assert metrics["loss/approx_kl"] == pytest.approx(0, abs=1e-9)
     assert metrics["loss/clip_frac"] == 0
+
+
+@pytest.mark.parametrize("fields", [{}, {"trace_decay": 0.5, "normalise_advantage": True, "reward_clip": 0.5}])
+def test_appo_s_first_gradient_is_impala_s_on_data_of_older_params(fields):
+    impala, params, trajectory = case("impala", **{"normalise_advantage": False} | fields)
+    appo = make_agent("appo", DISCRETE, **{"normalise_advantage": False} | fields)
+    _, metrics, gradient = loss_and_gradient(impala, params, behind(trajectory))
+    _, other_metrics, first = loss_and_gradient(appo, params, behind(trajectory))
+    np.testing.assert_allclose(first, gradient, **CLOSE)
+    assert other_metrics["loss/value"] == pytest.approx(metrics["loss/value"], rel=1e-4)
+    assert other_metrics["loss/approx_kl"] == pytest.approx(0, abs=1e-9)  # to the params that it arrived at
+    uncorrected = make_agent("appo", DISCRETE, **{"normalise_advantage": False, "correction": "none"} | fields)
+    assert np.abs(loss_and_gradient(uncorrected, params, behind(trajectory))[2] - gradient).max() > 1e-3
+
+
+def test_appo_on_own_data_is_ppo_s_surrogate_on_every_pass():
+    ppo, params, trajectory = case("ppo")
+    appo = make_agent("appo", DISCRETE)
+    samples, others = (jax.jit(agent.prepare)(params, trajectory) for agent in (ppo, appo))
+    for name in ("log_prob", "advantage", "target"):
+        one, other = (np.asarray(getattr(x, name))[samples.weight] for x in (samples, others))
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    moved = params + np.float32(0.1)
+    one, other = (jax.jit(jax.grad(lambda p, x, a=a: a.loss(p, x)[0]))(moved, samples) for a in (ppo, appo))
+    np.testing.assert_allclose(one, other, **CLOSE)
 
 
 def test_the_surrogate_stops_where_ratios_have_left_the_clip():

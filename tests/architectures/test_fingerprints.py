@@ -14,6 +14,7 @@ from shoal.placement.twins import twin_parts
 ENGINES = ("inline", "threads", "processes", "simulated")
 FREE = ("threads", "processes")
 LOCK_STEP = ("a2c", "ppo")
+QUEUED = ("impala", "appo")
 
 
 def crossings(rows: list[dict]) -> set[str]:
@@ -68,14 +69,15 @@ def test_lock_step_has_lag_zero(architecture, engine):
     assert (row["lag_mean"], row["lag_max"]) == (0, 0)
 
 
-@pytest.mark.evidence("fingerprint", "impala")
+@pytest.mark.evidence("fingerprint")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_impala_has_lag_above_zero_and_bounded(engine):
+@pytest.mark.parametrize("architecture", QUEUED)
+def test_queues_have_lag_above_zero_and_bounded(architecture, engine):
     # queued, in the hands of actors, and one in that of a blocked one; where actors are free to be slow, nothing but
     # the limit bounds the lag of what they hold
     bound = 2 + 2 * NUM_ACTORS
     limit = {"max_lag": bound} if engine in FREE else {}
-    run = run_small("impala", engine, updates=30, batch_trajectories=1, queue_slots=2, **limit)
+    run = run_small(architecture, engine, updates=30, batch_trajectories=1, queue_slots=2, **limit)
     lags = np.concatenate(run.lags)
     assert 0 < lags.max() <= bound
     row = next(row for row in run.engine.rows() if row["message"] == "TRAJ")
@@ -84,17 +86,19 @@ def test_impala_has_lag_above_zero_and_bounded(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_lag_limit_discards_what_is_older(engine):
-    run = run_small("impala", engine, updates=20, batch_trajectories=1, queue_slots=4, max_lag=1)
+@pytest.mark.parametrize("architecture", QUEUED)
+def test_a_lag_limit_discards_what_is_older(architecture, engine):
+    run = run_small(architecture, engine, updates=20, batch_trajectories=1, queue_slots=4, max_lag=1)
     assert np.concatenate(run.lags).max() <= 1
     assert run.engine.drops().get("TRAJ", 0) > 0
 
 
 @pytest.mark.parametrize("lag", [3, 5])
-def test_forced_lag_is_added_to_the_natural_one(lag):
+@pytest.mark.parametrize("architecture", QUEUED)
+def test_forced_lag_is_added_to_the_natural_one(architecture, lag):
     fields = {"updates": 30, "num_actors": 1, "batch_trajectories": 1, "queue_slots": 1}
-    natural = np.concatenate(run_small("impala", "inline", **fields).lags)
-    forced = np.concatenate(run_small("impala", "inline", **fields, forced_lag=lag).lags)
+    natural = np.concatenate(run_small(architecture, "inline", **fields).lags)
+    forced = np.concatenate(run_small(architecture, "inline", **fields, forced_lag=lag).lags)
     warm = 2 * lag + len(natural) // 3
     assert set(forced[warm:]) == {x + lag for x in set(natural[warm:])}
 

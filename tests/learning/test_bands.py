@@ -33,6 +33,7 @@ def final_returns(architecture, env, folder, seeds=SEEDS, **settings):
         ("a2c", "CartPole-v1", 450),
         ("ppo", "CartPole-v1", 450),
         ("impala", "CartPole-v1", 450),
+        ("appo", "CartPole-v1", 450),
         ("ppo", "Pendulum-v1", -300),
     ],
 )

@@ -12,7 +12,12 @@ TIMED = ("wall_s", "env_steps_per_s", "phase_s/", "wait_s/")
 """beginnings of the names in a row that depend on the machine"""
 
 SMALL = {"envs_per_actor": 2, "unroll_length": 8, "env_steps": 600}
-EXTRA = {"a2c": {}, "ppo": {"epochs": 2, "minibatches": 2}, "impala": {"batch_trajectories": 1}}
+EXTRA = {
+    "a2c": {},
+    "ppo": {"epochs": 2, "minibatches": 2},
+    "impala": {"batch_trajectories": 1},
+    "appo": {"batch_trajectories": 1},
+}
 
 
 def train(folder, architecture="a2c", env="toy:catch", **settings):

@@ -16,7 +16,10 @@ from shoal.records.flow import read_flow
 from shoal.training.states import pack, unpack
 from training.runs import checkpoints, everything_in, train, untimed_rows
 
-CASES = [("a2c", "inline"), ("ppo", "inline"), ("impala", "inline"), ("ppo", "threads"), ("impala", "threads")]
+CASES = [
+    ("a2c", "inline"), ("ppo", "inline"), ("impala", "inline"), ("ppo", "threads"), ("impala", "threads"),
+    ("appo", "threads"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)

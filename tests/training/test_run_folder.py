@@ -269,6 +269,7 @@ def test_default_engines():
         "a2c": "inline",
         "ppo": "inline",
         "impala": "threads",
+        "appo": "threads",
     }
     assert default_engine("a2c", 2) == "threads"
 

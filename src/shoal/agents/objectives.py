@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an actor-critic minimises: plain advantages (A2C), the clipped surrogate (PPO), V-trace (IMPALA).
+"""What an actor-critic minimises: plain advantages (A2C), the clipped surrogate (PPO), V-trace (IMPALA), both (APPO).
 
 An objective has two functions over a `Model`: `prepare` turns a trajectory into what `loss` trains on, once per batch;
 `loss` may then run on shuffled parts of it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from shoal.agents.model import Distribution, Model
 from shoal.losses import policy_gradient as pg
-from shoal.losses.returns import Advantage, gae, vtrace
+from shoal.losses.returns import Advantage, VTrace, gae, vtrace
 from shoal.trees import tree_map
 from shoal.types import Array, PyTree, Trajectory
 
@@ -79,6 +80,22 @@ def estimate_advantage(config: Any, batch: Trajectory, reward: Array, value: Arr
     return gae(reward, value, *flags, discount=config.discount, trace_decay=config.trace_decay)
 
 
+def estimate_off_policy(
+    config: Any, model: Model, params: Array, batch: Trajectory, log_ratio: Array, value: Array
+) -> VTrace:
+    """V-trace of a trajectory [T, B] under values [T+1, B] and log-ratios [T, B], without gradient.
+
+    `config.correction` "none" fixes every ratio at 1: the ablation that shows what V-trace is for.
+    """
+    used = log_ratio if config.correction == "vtrace" else jnp.zeros_like(log_ratio)
+    reward = rewards_learnt(config, model, params, batch.reward)
+    return vtrace(
+        reward, value, batch.terminated, batch.truncated, batch.valid, used,
+        discount=config.discount, trace_decay=config.trace_decay, max_ratio=config.max_ratio,
+        max_trace=config.max_trace, max_pg_ratio=config.max_ratio,
+    )  # fmt: skip
+
+
 def actor_critic(config: Any) -> Objective:
     """Advantage actor-critic on GAE (Mnih et al. 2016, section 4; Schulman et al. 2016, equation 16).
 
@@ -109,26 +126,50 @@ def surrogate(config: Any) -> Objective:
     def prepare(model: Model, params: Array, batch: Trajectory) -> Samples:
         _, value = model.unroll(params, batch.obs, batch.valid, batch.memory)
         reward = rewards_learnt(config, model, params, batch.reward)
-        estimate = estimate_advantage(config, batch, reward, value)
-        columns = (batch.log_prob, estimate.advantage, estimate.target, batch.valid)
-        if model.recurrent:
-            obs, action, *columns = tree_map(environments_first, (batch.obs, batch.action, *columns))
-            return Samples(obs, action, *columns, memory=batch.memory)
-        obs = tree_map(lambda leaf: flat(leaf[:-1]), batch.obs)
-        return Samples(obs, counted_actions(batch.action, batch.valid), *(flat(x) for x in columns), memory=())
+        return cut_up(model, batch, batch.log_prob, estimate_advantage(config, batch, reward, value))
 
-    def loss(model: Model, params: Array, batch: Samples):
-        distribution, value, batch = under(model, params, batch)
-        advantage = batch.advantage
-        if config.normalise_advantage:
-            advantage = pg.normalise(advantage, batch.weight)
-        policy = pg.clipped_surrogate(
-            distribution.log_prob(batch.action), batch.log_prob, advantage, batch.weight, clip=config.clip
-        )
-        extra = {"loss/approx_kl": policy.approx_kl, "loss/clip_frac": policy.clip_frac}
-        return _total(config, policy.loss, value, batch.target, distribution, batch.weight, extra)
+    return Objective(prepare, partial(_clipped_loss, config))
 
-    return Objective(prepare, loss)
+
+def off_policy_surrogate(config: Any) -> Objective:
+    """RLlib's APPO: the clipped surrogate on V-trace targets and advantages, for batches of older policies.
+
+    Both are fixed when the batch arrives, under the params it arrives at. V-trace corrects from the policy that acted
+    to those; from there on the probability ratio counts, and is clipped. (RLlib keeps a target network for that place.)
+
+    Check: on the first pass its gradient is that of `off_policy_actor_critic`; on data of the learner's own policy it
+    is `surrogate`.
+    """
+
+    def prepare(model: Model, params: Array, batch: Trajectory) -> Samples:
+        distribution, value = model.unroll(params, batch.obs, batch.valid, batch.memory)
+        log_prob = distribution.log_prob(counted_actions(batch.action, batch.valid)).reshape(batch.log_prob.shape)
+        estimate = estimate_off_policy(config, model, params, batch, log_prob - batch.log_prob, value)
+        return cut_up(model, batch, log_prob, estimate)
+
+    return Objective(prepare, partial(_clipped_loss, config))
+
+
+def cut_up(model: Model, batch: Trajectory, log_prob: Array, estimate: Advantage | VTrace) -> Samples:
+    """A trajectory, log-probabilities [T, B] and an estimate as rows in no order, or whole environments."""
+    columns = (log_prob, estimate.advantage, estimate.target, batch.valid)
+    if model.recurrent:
+        obs, action, *columns = tree_map(environments_first, (batch.obs, batch.action, *columns))
+        return Samples(obs, action, *columns, memory=batch.memory)
+    obs = tree_map(lambda leaf: flat(leaf[:-1]), batch.obs)
+    return Samples(obs, counted_actions(batch.action, batch.valid), *(flat(x) for x in columns), memory=())
+
+
+def _clipped_loss(config: Any, model: Model, params: Array, batch: Samples) -> tuple[Array, dict[str, Array]]:
+    distribution, value, batch = under(model, params, batch)
+    advantage = batch.advantage
+    if config.normalise_advantage:
+        advantage = pg.normalise(advantage, batch.weight)
+    policy = pg.clipped_surrogate(
+        distribution.log_prob(batch.action), batch.log_prob, advantage, batch.weight, clip=config.clip
+    )
+    extra = {"loss/approx_kl": policy.approx_kl, "loss/clip_frac": policy.clip_frac}
+    return _total(config, policy.loss, value, batch.target, distribution, batch.weight, extra)
 
 
 def under(model: Model, params: Array, batch: Samples) -> tuple[Distribution, Array, Samples]:
@@ -151,8 +192,6 @@ def environments_first(x: Array) -> Array:
 def off_policy_actor_critic(config: Any) -> Objective:
     """IMPALA's V-trace actor-critic (Espeholt et al. 2018, section 4.2).
 
-    `config.correction` "none" fixes every ratio at 1: the ablation that shows what V-trace is for.
-
     Check: on data of the learner's own policy it equals `actor_critic` at the same settings, lambda included.
     """
 
@@ -160,13 +199,7 @@ def off_policy_actor_critic(config: Any) -> Objective:
         distribution, value = model.unroll(params, batch.obs, batch.valid, batch.memory)
         log_prob = distribution.log_prob(counted_actions(batch.action, batch.valid))
         log_ratio = jax.lax.stop_gradient(log_prob.reshape(batch.log_prob.shape)) - batch.log_prob
-        used = log_ratio if config.correction == "vtrace" else jnp.zeros_like(log_ratio)
-        reward = rewards_learnt(config, model, params, batch.reward)
-        estimate = vtrace(
-            reward, value, batch.terminated, batch.truncated, batch.valid, used,
-            discount=config.discount, trace_decay=config.trace_decay, max_ratio=config.max_ratio,
-            max_trace=config.max_trace, max_pg_ratio=config.max_ratio,
-        )  # fmt: skip
+        estimate = estimate_off_policy(config, model, params, batch, log_ratio, value)
         weight = flat(batch.valid)
         advantage = flat(estimate.advantage)
         if config.normalise_advantage:

@@ -39,6 +39,7 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "a2c": {"unroll_length": 32, "learning_rate": 2e-3},
     "ppo": {"learning_rate": 2.5e-3},
     "impala": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
+    "appo": {"learning_rate": 2.5e-3, "batch_trajectories": 1},
 }
 """small network, rewards of about one an episode"""
 
@@ -49,6 +50,7 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "a2c": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "ppo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 10, "minibatches": 8},
     "impala": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
+    "appo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 4, "minibatches": 4},
 }
 """dense rewards of tens a step are scaled to about one; a horizon of ten steps suffices for swing-ups"""
 
@@ -65,6 +67,7 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "a2c": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3},
     "ppo": {**_BODIES, "unroll_length": 256, "epochs": 10, "minibatches": 32, "learning_rate": 3e-4},
     "impala": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3, "batch_trajectories": 1},
+    "appo": {**_BODIES, "unroll_length": 128, "epochs": 4, "minibatches": 16, "learning_rate": 3e-4},
 }
 """numbers of every scale, so observations and rewards are normalised; PPO as in Schulman et al. 2017, table 3, with its
 2,048 steps a batch over eight environments"""
@@ -74,6 +77,7 @@ MINATAR: dict[str, dict[str, Any]] = {
     "a2c": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3},
     "ppo": {**_GAMES, "unroll_length": 128, "minibatches": 8, "learning_rate": 2.5e-3},
     "impala": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
+    "appo": {**_GAMES, "batch_trajectories": 1, "minibatches": 8, "learning_rate": 2.5e-3},
 }
 """many environments, since they are stepped on the device, and longer runs"""
 
@@ -85,5 +89,7 @@ ATARI: dict[str, dict[str, Any]] = {
     "impala": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 8, "unroll_length": 20,
                "batch_trajectories": 2, "reward_clip": 1.0, "learning_rate": 6e-4, "optimiser": "rmsprop",
                "max_grad_norm": 40.0},
+    "appo": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 8, "unroll_length": 50,
+             "batch_trajectories": 2, "reward_clip": 1.0, "learning_rate": 5e-4},
 }  # fmt: skip
 """rewards clipped to one as in the papers; network costs dominate on a CPU"""

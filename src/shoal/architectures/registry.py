@@ -11,10 +11,11 @@ ARCHITECTURES = {
     "a2c": "shoal.architectures.a2c",
     "ppo": "shoal.architectures.ppo",
     "impala": "shoal.architectures.impala",
+    "appo": "shoal.architectures.appo",
 }
 
 PLANNED = (
-    "pg", "a3c", "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "seed", "appo", "es", "alphazero",
+    "pg", "a3c", "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "seed", "es", "alphazero",
     "pbt", "ftw", "rapid", "gps",
 )  # fmt: skip
 
