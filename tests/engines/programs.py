@@ -173,12 +173,12 @@ def wait_for_version(index, params, version):
     params.pull(at_least=np.int64(version))
 
 
-def rms(params, moments, grad):
+def rms(params, moments, grad, rate):
     moments[0] = 0.9 * moments[0] + 0.1 * grad**2
     params -= grad / np.sqrt(moments[0] + 1)
 
 
-def add(params, moments, grad):
+def add(params, moments, grad, rate):
     params += grad
 
 

@@ -174,7 +174,7 @@ def test_params_are_read_only_where_they_are_pulled(kind):
 def test_a_vector_is_shared_with_its_moments(kind):
     def program():
         with system("s", "learner") as s:
-            vector = s.vector("learner", np.ones(5), programs.rms, shards=2, source="worker")
+            vector = s.vector("learner", np.ones(5), programs.rms, shards=2, moments=1, source="worker")
             pulled = s.channel("PULLED", "worker", "learner", 9)
             s.spawn("worker", 1, programs.push_some, vector, pulled, 3)
             assert pulled.get() == [(0, True, 0)]
@@ -182,7 +182,7 @@ def test_a_vector_is_shared_with_its_moments(kind):
 
     params, moments = np.ones(5), np.zeros((1, 5))
     for _ in range(3):
-        programs.rms(params, moments, np.arange(5.0))
+        programs.rms(params, moments, np.arange(5.0), 1.0)
     engine = engine_of(kind)
     flat, version = engine.run(program)
     assert version == 3
@@ -204,7 +204,7 @@ def test_a_vector_rejects_gradients_that_are_too_old(kind):
     assert engine_of(kind).run(program) == ((2, 2), [2.0, 2.0, 2.0])
 
 
-@pytest.mark.parametrize("rule", [lambda params, moments, grad: None, functools.partial(lambda *a: None)])
+@pytest.mark.parametrize("rule", [lambda params, moments, grad, rate: None, functools.partial(lambda *a: None)])
 def test_a_rule_that_workers_apply_must_be_found_by_name(rule):
     def program():
         with system("s", "learner") as s:

@@ -140,7 +140,7 @@ def test_message_costs_of_a_service_slow_it_down():
 
 
 def test_a_push_is_charged_as_a_phase():
-    def rule(params, moments, grad):
+    def rule(params, moments, grad, rate):
         params -= grad
 
     def program():

@@ -76,21 +76,21 @@ def test_a_version_that_never_comes_ends_the_wait(kind):
 
 @on_every_engine
 def test_a_vector_shares_its_moments(kind):
-    def rms(params, moments, grad):
+    def rms(params, moments, grad, rate):
         moments[0] = 0.9 * moments[0] + 0.1 * grad**2
         params -= grad / np.sqrt(moments[0] + 1)
 
     def program():
         with system("s", "worker") as s:
-            vector = s.vector("parameter_server", np.ones(5), rms, shards=2)
+            vector = s.vector("parameter_server", np.ones(5), rms, shards=2, moments=1)
             p, version = vector.pull()
             vector.push(np.arange(5.0), version)
             vector.push(np.ones(5), version)
             return vector.pull()
 
     params, moments = np.ones(5), np.zeros((1, 5))
-    rms(params, moments, np.arange(5.0))
-    rms(params, moments, np.ones(5))
+    rms(params, moments, np.arange(5.0), 1.0)
+    rms(params, moments, np.ones(5), 1.0)
     engine = engine_of(kind)
     flat, version = engine.run(program)
     assert version == 2

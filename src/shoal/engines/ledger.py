@@ -6,6 +6,7 @@ receiving side counts, when it has the message in hand; bytes are taken when it 
 engine's lock; readers take a snapshot without one.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -28,6 +29,15 @@ class Row:
             self.lag_sum += lag
             if self.lag_max is None or lag > self.lag_max:
                 self.lag_max = lag
+
+    def add_many(self, count: int, nbytes: int, lags: tuple[int, int] | None = None) -> None:
+        """Count messages of `nbytes` each; their lags as (sum, largest), or None where the wire knows no versions."""
+        self.count += int(count)
+        self.bytes += int(count) * nbytes
+        if lags is not None:
+            self.lag_count += int(count)
+            self.lag_sum += int(lags[0])
+            self.lag_max = max(self.lag_max or 0, int(lags[1]))
 
     def as_dict(self) -> dict[str, Any]:
         """The row as written to flow.json. Lags are None where no message carried a version."""
@@ -54,6 +64,7 @@ class Ledger:
     def __init__(self):
         self._rows: dict[tuple[str, str, str, str, str], Row] = {}
         self._fill: dict[str, list[float]] = {}
+        self._asked: list[Callable[[], None]] = []
         self.dropped: dict[str, int] = {}
 
     def row(self, system: str, source: str, target: str, message: str, via: str) -> Row:
@@ -61,8 +72,18 @@ class Ledger:
         key = (system, source, target, message, via)
         return self._rows.setdefault(key, Row(*key))
 
+    def ask_before_reading(self, settle: Callable[[], None]) -> None:
+        """Have a wire that counts elsewhere bring its rows up to date before anybody reads them."""
+        self._asked.append(settle)
+
+    def ask_no_more(self, settle: Callable[[], None]) -> None:
+        """The wire has counted all that it will."""
+        self._asked.remove(settle)
+
     def rows(self) -> list[dict[str, Any]]:
         """Snapshot, in order of declaration. A row without messages is left out where a more exact one has some."""
+        for settle in list(self._asked):
+            settle()
         rows = list(self._rows.values())
         counted = {(r.system, r.source, r.target, r.message) for r in rows if r.count}
         named = {(r.system, r.source, r.message) for r in rows if r.target != ANY_ROLE}

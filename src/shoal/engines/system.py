@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from shoal.engines.faults import Ended, RoleFailed, Stopped, one_line
 from shoal.engines.wires.channel import Channel
+from shoal.engines.wires.numbers import Rule
 from shoal.engines.wires.service import Service
 from shoal.engines.wires.store import Store
-from shoal.engines.wires.vector import Rule, Vector
+from shoal.engines.wires.vector import Vector
 from shoal.engines.worker import Group, Worker, here
 from shoal.errors import ConfigError, HangError
 
@@ -86,18 +87,21 @@ class System:
         """Requests from `source` to `target`, taken in batches, and their answers."""
         return self._own(Service(self, ask, answer, source, target, batch, deadline_s))
 
-    def vector(
+    def vector(  # noqa: PLR0913 one declaration says all about a wire
         self,
         owner: str,
         init: Any,
         rule: Rule,
         shards: int = 1,
-        moments: int = 1,
+        moments: Any = 0,
         source: str | None = None,
         max_lag: int | None = None,
+        locked: bool = False,
+        version: int = 0,
+        samples: int = 0,
     ) -> Vector:
-        """Shared flat params with their update rule, pulled from and pushed to by anybody."""
-        return self._own(Vector(self, owner, init, rule, shards, moments, source, max_lag))
+        """Shared flat params with their update rule, pulled from and pushed to by anybody. See Vector."""
+        return self._own(Vector(self, owner, init, rule, shards, moments, source, max_lag, locked, version, samples))
 
     def group(self, role: str) -> Group:
         """The workers of a role, made when first spoken of."""
@@ -174,6 +178,8 @@ class System:
                 if not worker.ended:
                     self.kernel.interrupt(worker, Stopped(f"{self.path} was left"))
         hung = self.kernel.join(self.body, self._workers)
+        for wire in self._wires:
+            wire.close()
         if hung:
             names = "; ".join(f"{w} in {f'phase {w.busy!r}' if w.busy else 'its own code'}" for w in hung)
             seconds = self.body.engine.join_seconds

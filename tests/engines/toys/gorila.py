@@ -4,7 +4,7 @@
 Gradients that are too old are thrown away by the server. The target copy is refreshed by the server's version.
 """
 
-from engines.toys.a3c import sgd
+from engines.toys.a3c import RATE, sgd
 from engines.toys.parts import Replay, keep
 from shoal.engines import phase, select, system
 
@@ -43,13 +43,13 @@ def learn(index, config, parts, params, batches):
         if version - refreshed >= 5:
             target, refreshed = p, version
         _, data = batches.get()[0][0]
-        params.push(phase("gradient", parts.gradient, 0.5 * (p + target), data), version)
+        params.push(phase("gradient", parts.gradient, 0.5 * (p + target), data), version, RATE)
 
 
 def run(config, parts, state=None, visit=keep):
     p = parts.init() if state is None else state
     with system("gorila", "parameter_server") as s:
-        params = s.vector("parameter_server", p, sgd, shards=2, source="learner", max_lag=4)
+        params = s.vector("parameter_server", p, sgd, shards=2, moments=1, source="learner", max_lag=4)
         transitions = s.channel("TRANS", "actor", "replay", config.slots)
         batches = s.channel("BATCH", "replay", "learner", config.slots)
         s.spawn("actor", config.actors, act, config, parts, params, transitions)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from shoal.engines.faults import Deadlock
+from shoal.engines.wires.locks import ChunkLocks, NoLocks
 from shoal.engines.worker import Worker
 
 
@@ -71,6 +72,10 @@ class Kernel:
     def allocate(self, size: int) -> tuple[Any, Any]:
         """(buffer of `size` zeros that all workers can write to, the shared segment it lies in or None)."""
         return np.zeros(size, np.uint8).data, None
+
+    def chunk_locks(self, segment: Any, count: int) -> ChunkLocks:
+        """Locks on the chunks of what lies in a segment that `allocate` gave."""
+        return NoLocks()
 
     def join(self, body: Worker, workers: Iterable[Worker]) -> list[Worker]:
         """Wait until these workers have ended; returns those that did not within the engine's bound."""

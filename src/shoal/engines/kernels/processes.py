@@ -26,6 +26,7 @@ from shoal.engines.remote.errors import WorkerDied
 from shoal.engines.remote.parcel import Parcel
 from shoal.engines.remote.shadow import Shadow
 from shoal.engines.wires.base import Wire
+from shoal.engines.wires.locks import ChunkLocks, RangeLocks
 from shoal.engines.worker import Worker
 from shoal.errors import EnvironmentFault, HangError
 from shoal.processes import launch
@@ -220,6 +221,9 @@ class Watch:
 
 class FreeProcessKernel(Processes, ThreadedKernel):
     """Processes in free order."""
+
+    def chunk_locks(self, segment: Any, count: int) -> ChunkLocks:
+        return RangeLocks(segment.descriptor)
 
 
 class FixedProcessKernel(Processes, FixedKernel):

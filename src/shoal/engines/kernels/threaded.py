@@ -13,6 +13,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from shoal.engines.kernels.base import Kernel, timed_phase
+from shoal.engines.wires.locks import ChunkLocks, ThreadLocks
 from shoal.engines.worker import Worker, current
 
 STOP_LOOK_S = 0.04
@@ -66,6 +67,9 @@ class ThreadedKernel(Kernel):
             if worker.thread.is_alive():
                 hung.append(worker)
         return hung
+
+    def chunk_locks(self, segment: Any, count: int) -> ChunkLocks:
+        return ThreadLocks(count)
 
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
         return timed_phase(worker, name, fn, args)

@@ -18,6 +18,9 @@ from shoal.processes import codec
 from shoal.processes.link import Link, Message
 from shoal.processes.memory import Pool, Segment, Slots
 
+QUIET_S = 0.005
+"""seconds for which a child that needs nothing keeps to itself what gathers for its shadow"""
+
 
 class Loan:
     """A slot of somebody else's, read here; told to the shadow when the last array over it is gone."""
@@ -43,6 +46,7 @@ class Desk:
         self._sequence: list[str] = []
         self._sent: dict[str, float] = {}
         self._told = False
+        self._last_sent = 0.0
         self.phases: dict[str, float] = {}
 
     def note(self, metrics: dict[str, Any]) -> None:
@@ -65,6 +69,11 @@ class Desk:
             self.ask("wait")
         self._send(op, item, fields)
         self._told = True
+
+    def tell_now_and_then(self, op: str) -> None:
+        """As `tell`, but only if nothing was sent for a while: what has gathered then gets to the shadow."""
+        if perf_counter() - self._last_sent > QUIET_S:
+            self.tell(op)
 
     def ask(self, op: str, item: Any = NOTHING, **fields: Any) -> Any:
         """Have the shadow do something and wait for what it gives. Raises what that raised."""
@@ -115,6 +124,7 @@ class Desk:
         if item is not NOTHING:
             data, descriptors = self._place(item, header)
         self._gather(header)
+        self._last_sent = perf_counter()
         try:
             self._link.send(header, data, descriptors)
         except BaseException:

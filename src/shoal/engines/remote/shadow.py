@@ -19,7 +19,7 @@ from shoal.processes.link import Hangup, Message
 from shoal.processes.memory import Segment, Slots
 from shoal.processes.status import Status
 
-QUIET = ("put", "reply", "count_pull")
+QUIET = ("put", "reply", "reached", "pushed")
 """what the child does not wait for; that it was done is said all the same"""
 Header = dict[str, Any]
 
@@ -201,25 +201,41 @@ class Shadow:
     def _reach(self, header: Header, item: Parcel) -> None:
         self._give(self._wire(header).reach(header["at_least"]))
 
-    def _count_pull(self, header: Header, item: Parcel) -> None:
-        self._wire(header).count_pull(header["version"])
-
-    def _count_push(self, header: Header, item: Parcel) -> None:
+    def _reached(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
-        self._give(self._wire(header).count_push(header["lag"], header["stale"]))
+        self._wire(header).reached()
+
+    def _pushed(self, header: Header, item: Parcel) -> None:
+        self.handed_over += 1
 
     def _push(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
         grad = item.open(self._kernel.wire, writable=True)
-        self._give(self._wire(header).push(grad, header["version"]))
+        self._give(self._wire(header).push(grad, header["version"], header["rate"], header["samples"]))
 
-    def _body(self, header: Header, item: Parcel) -> None:
-        vector = self._wire(header)
-        body = vector.body
-        facts = [body.flat.size, body.flat.dtype.str, len(body.moments), body.shards, vector.max_lag]
-        segment = vector.segment
-        self._link.send({"body": facts, "sizes": [segment.size]}, descriptors=[segment.descriptor])
-        self._give(Parcel.of(body.rule, self._kernel.pool, self._kernel.key))
+    def _exchange(self, header: Header, item: Parcel) -> None:
+        self.handed_over += 1
+        grad = item.open(self._kernel.wire, writable=True)
+        params, version = self._wire(header).exchange(grad, header["version"], header["rate"], header["samples"])
+        self._give(version)
+        self._give(params)
+
+    def _moments(self, header: Header, item: Parcel) -> None:
+        self._give(self._wire(header).moments())
+
+    def _vector(self, header: Header, item: Parcel) -> None:
+        vector, worker = self._wire(header), self._worker
+        role, index = worker.roles.get(vector.path, (worker.role, worker.index))
+        facts = {
+            "form_of": vector.numbers.form.facts,
+            "lane": vector.lane_number(worker),
+            "index": index,
+            "is_owner": role == vector.owner,
+            "max_lag": vector.max_lag,
+            "sizes": [vector.segment.size],
+        }
+        self._link.send(facts, descriptors=[vector.segment.descriptor])
+        self._give(Parcel.of(vector.numbers.rule, self._kernel.pool, self._kernel.key))
 
     def _attribute(self, header: Header, item: Parcel) -> None:
         self._give(getattr(self._wire(header), header["name"]))

@@ -1,20 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A shared vector in a child: params and moments lie in shared memory, and the child reads and writes them itself.
+"""A shared vector in a child: params, moments and counts lie in shared memory, and the child reads and writes them.
 
-In free order nothing but counts goes to the shadow. In fixed order pulls and pushes are the shadow's: their order
-counts.
+In free order nothing goes to the shadow but word of a version that somebody waits for, and every few milliseconds
+what has gathered meanwhile (times, notes). In fixed order pulls and pushes are the shadow's: their order counts.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from shoal.engines.remote.handles import Handle
-from shoal.engines.wires.vector import Body
+from shoal.engines.wires.locks import ChunkLocks, RangeLocks
+from shoal.engines.wires.numbers import PULLS, WANTED, Form, Numbers
+from shoal.engines.wires.vector import each_free_chunk, in_turn
 from shoal.engines.worker import here, phase
+from shoal.errors import ShoalError
+from shoal.processes.memory import Segment
 
 if TYPE_CHECKING:
     from shoal.engines.remote.desk import Desk
+
+
+class Attached(NamedTuple):
+    """The vector as this process sees it."""
+
+    numbers: Numbers
+    lane: np.ndarray
+    index: int
+    """of this worker in its role"""
+    is_owner: bool
+    max_lag: int | None
+    locks: ChunkLocks
+    segment: Segment
 
 
 class VectorHandle(Handle):
@@ -22,49 +39,105 @@ class VectorHandle(Handle):
 
     def __init__(self, key: str, desk: "Desk"):
         super().__init__(key, desk)
-        self._body: Body | None = None
-        self._max_lag: int | None = None
+        self._attached: Attached | None = None
+        self._seen = -1
 
     def pull(self, at_least: int = 0) -> tuple[np.ndarray, int]:
         """A copy of the params, and the number of pushes in them."""
         if self._desk.fixed:
             version = self._ask("pull", at_least=at_least)
             return self._desk.answer(), version
-        body = self._attached()
-        version = self._ask("reach", at_least=at_least)
-        flat = body.flat.copy()
-        self._tell("count_pull", version=version)
+        here()
+        at = self._attach()
+        version = at.numbers.version
+        if version < at_least:
+            version = self._ask("reach", at_least=at_least)
+        flat = at.numbers.flat.copy()
+        if version != self._seen:
+            self._seen = version
+            if not at.is_owner:
+                at.lane[PULLS] += 1
         return flat, version
 
-    def push(self, grad: np.ndarray, version: int) -> int:
+    def push(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> int:
         """Apply a gradient made from the params of that version; returns the version after it."""
         if self._desk.fixed:
-            return self._ask("push", grad, version=version)
-        body = self._attached()
-        body.refuse_shape(grad)
-        lag = int(body.word[0]) - version
-        stale = self._max_lag is not None and lag > self._max_lag
-        if not stale:
-            phase("push", body.apply, grad)
-        return self._ask("count_push", lag=lag, stale=stale)
+            return self._ask("push", grad, version=version, rate=float(rate), samples=int(samples))
+        worker, at = here(), self._attach()
+        numbers = at.numbers
+        numbers.refuse_shape(grad)
+        if numbers.form.locked:
+            raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
+        lag = numbers.version - version
+        if at.max_lag is not None and lag > at.max_lag:
+            numbers.reject(at.lane, lag)
+            return numbers.version
+        phase("push", numbers.apply, grad, rate, at.index)
+        return self._count(at, lag, samples)
+
+    def exchange(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> tuple[np.ndarray, int]:
+        """Apply a gradient chunk by chunk under locks; returns the mixed params and the version after it."""
+        if self._desk.fixed:
+            version = self._ask("exchange", grad, version=version, rate=float(rate), samples=int(samples))
+            return self._desk.answer(), version
+        worker, at = here(), self._attach()
+        numbers = at.numbers
+        numbers.refuse_shape(grad)
+        if not numbers.form.locked:
+            raise ShoalError(f"{worker} exchanges with a vector without locks: declare it locked, or use push")
+        lag, out = numbers.version - version, np.empty_like(numbers.flat)
+
+        def work(chunk: int) -> None:
+            phase("exchange", numbers.exchange, chunk, grad, rate, at.index, out)
+
+        each_free_chunk(worker, at.locks, in_turn(numbers, at.lane, at.index), work)
+        return out, self._count(at, lag, samples)
 
     @property
     def version(self) -> int:
         """Pushes applied."""
-        return self._ask("attribute", name="version")
+        return self._read("version")
+
+    @property
+    def samples(self) -> int:
+        """What the pushes stood for."""
+        return self._read("samples")
 
     @property
     def rejected(self) -> int:
         """Gradients that were too old."""
-        return self._ask("attribute", name="rejected")
+        return self._read("rejected")
 
-    def _attached(self) -> Body:
-        if self._body is None:
+    def moments(self) -> np.ndarray:
+        """A copy of the moments."""
+        return self._ask("moments") if self._desk.fixed else self._attach().numbers.moments()
+
+    def _read(self, name: str) -> Any:
+        if self._desk.fixed:
+            return self._ask("attribute", name=name)
+        here()
+        return getattr(self._attach().numbers, name)
+
+    def _count(self, at: Attached, lag: int, samples: int) -> int:
+        numbers = at.numbers
+        numbers.count(at.lane, lag, samples)
+        version = numbers.version
+        if numbers.words[WANTED] <= version:
+            self._tell("reached")
+        else:
+            self._desk.tell_now_and_then("pushed")
+        return version
+
+    def _attach(self) -> Attached:
+        if self._attached is None:
             here()
-            message = self._desk.ask_for_message("body", wire=self.key)
+            message = self._desk.ask_for_message("vector", wire=self.key)
             (segment,) = self._desk.attach(message)
-            size, dtype, moments, shards, self._max_lag = message.header["body"]
-            rule = self._desk.answer()
-            self._body = Body(segment.map, size, np.dtype(dtype), moments, shards, rule)
-            segment.close()
-        return self._body
+            facts = message.header
+            numbers = Numbers(segment.map, Form(*facts["form_of"]), self._desk.answer())
+            locks = RangeLocks(segment.descriptor)
+            lane = numbers.lanes[facts["lane"]]
+            self._attached = Attached(
+                numbers, lane, facts["index"], facts["is_owner"], facts["max_lag"], locks, segment
+            )
+        return self._attached

@@ -39,6 +39,9 @@ class Wire:
     def role_ended(self, role: str) -> None:
         """The last worker of a role has ended. Called with the lock held."""
 
+    def close(self) -> None:
+        """Its system has been left, all workers have ended."""
+
 
 class VersionLine:
     """Those who wait for a version to come out. All methods are called with the lock held."""
@@ -62,6 +65,11 @@ class VersionLine:
                 return
         who = f"every {self._owner} of {wire.path} has ended"
         raise Ended(f"pull {wire.message}: {who}, version {at_least} will not come")
+
+    @property
+    def waited_for(self) -> list[int]:
+        """The versions that somebody waits for."""
+        return [version for _, version in self._waiting]
 
     def reached(self, version: int) -> None:
         """Wake those who waited for this version or an earlier one."""

@@ -2,56 +2,44 @@
 """A shared vector: flat params that many workers pull from and push gradients to, after Hogwild and DistBelief.
 
 The vector holds the rule as well as the params, because moments are shared. On threads and processes no lock is held
-while a rule works: pushes may overlap and shards need not agree on a version, which is what the algorithms built on it
-accept. On processes it lies in shared memory, where workers read and write it themselves. Across hosts it becomes a
-service per shard.
+while `push` works: pushes may overlap and shards need not agree on a version, which is what the algorithms built on it
+accept. `exchange` works under a lock for each shard, as Stooke & Abbeel 2018 do over learners. On processes the vector
+lies in shared memory, where workers read and write it themselves, and counts need no message either. Across hosts it
+becomes a service per shard.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shoal.engines.ledger import ANY_ROLE, Row
 from shoal.engines.wires.base import VersionLine, Wire
+from shoal.engines.wires.locks import ChunkLocks
+from shoal.engines.wires.numbers import (
+    LAG_MAX,
+    LAG_SUM,
+    LANES,
+    NEVER,
+    PULLS,
+    PUSHES,
+    REJECTED,
+    USED,
+    WANTED,
+    Form,
+    Numbers,
+    Rule,
+)  # fmt: skip
 from shoal.engines.worker import Worker, here
-from shoal.errors import ConfigError
-from shoal.processes.memory import align
+from shoal.errors import ConfigError, ShoalError
 
 if TYPE_CHECKING:
     from shoal.engines.system import System
 
-Rule = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
-"""rule(params [n], moments [k, n], grad [n]): changes params and moments in place, for one shard of n numbers."""
-
-
-class Body:
-    """The numbers and the rule, over any memory: a version word, the params [N], and moments [k, N]."""
-
-    def __init__(self, buffer: Any, size: int, dtype: Any, moments: int, shards: int, rule: Rule):  # noqa: PLR0913
-        self.rule, self.shards = rule, shards
-        row = align(size * np.dtype(dtype).itemsize)
-        self.word = np.ndarray((1,), np.int64, buffer)
-        self.flat = np.ndarray((size,), dtype, buffer, align(8))
-        padded = row // np.dtype(dtype).itemsize
-        self.moments = np.ndarray((moments, padded), dtype, buffer, align(8) + row)[:, :size]
-        bounds = np.linspace(0, size, shards + 1).astype(int)
-        self._parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-
-    @staticmethod
-    def size_of(size: int, dtype: Any, moments: int) -> int:
-        """Bytes that it takes."""
-        return align(8) + align(size * np.dtype(dtype).itemsize) * (1 + moments)
-
-    def refuse_shape(self, grad: np.ndarray) -> None:
-        """Raises ConfigError for a gradient that does not fit."""
-        if grad.shape != self.flat.shape:
-            raise ConfigError(f"gradient of shape {grad.shape} for params of shape {self.flat.shape}")
-
-    def apply(self, grad: np.ndarray) -> None:
-        """The rule, shard by shard, in place."""
-        for part in self._parts:
-            self.rule(self.flat[part], self.moments[:, part], grad[part])
+TRY_S = 30e-6
+"""seconds between tries where every chunk that is left is held"""
 
 
 class Vector(Wire):
@@ -59,10 +47,16 @@ class Vector(Wire):
 
     Args:
       init: [N] initial params; copied.
-      shards: number of parts the rule is called for, one after the other.
-      moments: k, rows of zeros that the rule keeps its state in.
+      shards: number of parts the rule is called for, one after the other; locked ones are called chunks.
+      moments: k, rows of zeros that the rule keeps its state in; or an array [k, N] to go on from; or an array
+        [workers, k, N], of which each worker's pushes use and change its own.
       source: role that pushes; its wires are then in the ledger from the start, and its end ends a wait for versions.
       max_lag: a gradient more pushes old than this is thrown away and counted in `rejected`.
+      locked: for `exchange` instead of `push`.
+      version, samples: counts to go on from.
+
+    Check: in any order of pushes by one worker at a time, params and moments are those of the rule called in that
+    order, and nobody has taken a lock.
     """
 
     def __init__(  # noqa: PLR0913 one call, in System.vector
@@ -72,25 +66,33 @@ class Vector(Wire):
         init: Any,
         rule: Rule,
         shards: int,
-        moments: int,
+        moments: Any,
         source: str | None,
         max_lag: int | None,
+        locked: bool,
+        version: int,
+        samples: int,
     ):
         super().__init__(system, "PARAM")
-        self.owner, self.rejected = owner, 0
+        self.owner = owner
         first = np.asarray(init)
         if first.ndim != 1 or not 1 <= shards <= first.size:
             raise ConfigError(f"vector of shape {first.shape} in {shards} shards: flat params, 1 to N shards")
-        buffer, self.segment = self.kernel.allocate(Body.size_of(first.size, first.dtype, moments))
-        self.body = Body(buffer, first.size, first.dtype, moments, shards, rule)
-        self.body.flat[:] = first
+        rows, form = moments_given(moments, first.size)
+        form = Form(first.size, first.dtype.str, form, shards, locked)
+        buffer, self.segment = self.kernel.allocate(form.nbytes)
+        self.numbers = Numbers(buffer, form, rule)
+        self.numbers.begin(first, rows, version, samples)
+        self.locks: ChunkLocks = self.kernel.chunk_locks(self.segment, shards)
         self._line = VersionLine(self, system.group(source or owner), source or owner)
         self._source, self.max_lag = source, max_lag
+        self._lanes: dict[Worker, int] = {}
         self._seen: dict[Worker, tuple[int, int]] = {}
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._told = np.zeros((LANES, 8), np.int64)
         self.ledger.row(self.path, owner, source or ANY_ROLE, "PARAM", self.kernel.via)
         if source is not None:
             self.ledger.row(self.path, source, owner, "GRAD", self.kernel.via)
+        self.ledger.ask_before_reading(self.settle)
 
     def pull(self, at_least: int = 0) -> tuple[np.ndarray, int]:
         """A copy of the params [N], and the number of pushes in them (at least: others may push meanwhile).
@@ -100,69 +102,183 @@ class Vector(Wire):
         Args:
           at_least: wait until that many pushes were applied.
         """
+        worker = here()
         version = self.reach(at_least)
-        flat = self.body.flat.copy()
-        self.count_pull(version)
+        flat = self.numbers.flat.copy()
+        if self._seen.get(worker) != (version, worker.epoch):
+            self._seen[worker] = (version, worker.epoch)
+            if self._role(worker)[0] != self.owner:
+                self.lane_of(worker)[PULLS] += 1
+        if self.kernel.charges:
+            self.kernel.charge(worker, "pull PARAM", flat.nbytes)
         return flat, version
 
     def reach(self, at_least: int) -> int:
         """The version, once that many pushes were applied."""
-        worker = here()
         if self.version < at_least:
+            worker, words = here(), self.numbers.words
             with self.kernel.lock:
-                if self.version < at_least:
-                    self._line.wait(worker, at_least, self.version)
+                words[WANTED] = min(words[WANTED], at_least)
+                try:
+                    if self.version < at_least:  # who pushes counts first and looks at the word then
+                        self._line.wait(worker, at_least, self.version)
+                finally:
+                    words[WANTED] = min(self._line.waited_for, default=NEVER)
         return self.version
 
-    def count_pull(self, version: int) -> None:
-        """The current worker has copied the params of this version."""
-        worker, size = here(), self.body.flat.nbytes
+    def reached(self) -> None:
+        """Wake those who wait for what was pushed by now."""
         with self.kernel.lock:
-            if self._seen.get(worker) != (version, worker.epoch):
-                self._seen[worker] = (version, worker.epoch)
-                if worker.roles.get(self.path, ("",))[0] != self.owner:
-                    self._row(worker, "PARAM").add(size)
-        if self.kernel.charges:
-            self.kernel.charge(worker, "pull PARAM", size)
+            self._line.reached(self.version)
 
-    def push(self, grad: np.ndarray, version: int) -> int:
-        """Apply a gradient [N] made from the params of that version; returns the version after it.
+    def push(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> int:
+        """Apply a gradient [N] (or [m, N], if the rule takes several) made from the params of that version; returns the
+        version after it. Nothing is locked.
 
         The work is timed, and in virtual time charged, as a phase named push.
-        """
-        worker = here()
-        self.body.refuse_shape(grad)
-        lag = self.version - version
-        stale = self.max_lag is not None and lag > self.max_lag
-        if not stale:
-            self.kernel.run_wire_work(worker, "push", self.body.apply, (grad,))
-        return self.count_push(lag, stale)
 
-    def count_push(self, lag: int, stale: bool) -> int:
-        """The current worker has applied a gradient, or was told that it is too old; returns the version after it."""
-        worker = here()
-        with self.kernel.lock:
-            self._row(worker, "GRAD").add(self.body.flat.nbytes, lag)
-            if stale:
-                self.rejected += 1
-            else:
-                self.body.word[0] += 1
-                self._line.reached(self.version)
+        Args:
+          rate: the rule's step size.
+          samples: how many the gradient stands for; their sum is `samples`.
+        """
+        worker, numbers = here(), self.numbers
+        numbers.refuse_shape(grad)
+        if numbers.form.locked:
+            raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
+        lane, lag = self.lane_of(worker), self.version - version
+        if self.max_lag is not None and lag > self.max_lag:
+            numbers.reject(lane, lag)
             return self.version
+        self.kernel.run_wire_work(worker, "push", numbers.apply, (grad, rate, self._role(worker)[1]))
+        return self._count(lane, lag, samples)
+
+    def exchange(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> tuple[np.ndarray, int]:
+        """Apply a gradient chunk by chunk, each under its lock, in the order in which they are free; returns what came
+        of every chunk while it was held (params [N], in which others' pushes are mixed), and the version after it.
+
+        A chunk that a killed worker left half written is restored from the copy made before. Phases are named exchange.
+
+        Args: see `push`.
+        """
+        worker, numbers = here(), self.numbers
+        numbers.refuse_shape(grad)
+        if not numbers.form.locked:
+            raise ShoalError(f"{worker} exchanges with a vector without locks: declare it locked, or use push")
+        lane, lag = self.lane_of(worker), self.version - version
+        out, index = np.empty_like(numbers.flat), self._role(worker)[1]
+
+        def work(chunk: int) -> None:
+            args = (chunk, grad, rate, index, out)
+            self.kernel.run_wire_work(worker, "exchange", numbers.exchange, args)
+
+        each_free_chunk(worker, self.locks, in_turn(numbers, lane, index), work)
+        return out, self._count(lane, lag, samples)
 
     @property
     def version(self) -> int:
         """Pushes applied."""
-        return int(self.body.word[0])
+        return self.numbers.version
+
+    @property
+    def samples(self) -> int:
+        """What the pushes stood for, as their makers say."""
+        return self.numbers.samples
+
+    @property
+    def rejected(self) -> int:
+        """Gradients that were too old."""
+        return self.numbers.rejected
+
+    def moments(self) -> np.ndarray:
+        """A copy of the moments [k, N] or [workers, k, N], for checkpoints."""
+        return self.numbers.moments()
 
     def role_ended(self, role: str) -> None:
         if role == (self._source or self.owner):
             self._line.give_up()
 
+    def close(self) -> None:
+        self.settle()
+        self.ledger.ask_no_more(self.settle)
+
+    def lane_number(self, worker: Worker) -> int:
+        """Which lane of counts is the worker's; it keeps it when it is started anew."""
+        number = self._lanes.get(worker)
+        if number is None:
+            with self.kernel.lock:
+                number = len(self._lanes)
+                if number >= LANES:
+                    raise ConfigError(f"more than {LANES} workers of {self.path} use one vector; use fewer")
+                self._lanes[worker] = number
+                self.numbers.words[USED] = number + 1
+        return number
+
+    def lane_of(self, worker: Worker) -> np.ndarray:
+        """The worker's own counts."""
+        return self.numbers.lanes[self.lane_number(worker)]
+
+    def settle(self) -> None:
+        """Bring the ledger up to date with the lanes."""
+        size = self.numbers.flat.nbytes
+        for worker, number in list(self._lanes.items()):
+            now, told = self.numbers.lanes[number].copy(), self._told[number]
+            new = now - told
+            self._told[number] = now
+            if new[PULLS]:
+                self._row(worker, "PARAM").add_many(new[PULLS], size)
+            pushed = new[PUSHES] + new[REJECTED]
+            if pushed:
+                self._row(worker, "GRAD").add_many(pushed, size, (new[LAG_SUM], now[LAG_MAX]))
+
+    def _count(self, lane: np.ndarray, lag: int, samples: int) -> int:
+        self.numbers.count(lane, lag, samples)
+        version = self.version
+        if self.numbers.words[WANTED] <= version:
+            self.reached()
+        return version
+
+    def _role(self, worker: Worker) -> tuple[str, int]:
+        return worker.roles.get(self.path, (worker.role, worker.index))
+
     def _row(self, worker: Worker, message: str) -> Row:
-        role = worker.roles.get(self.path, (worker.role,))[0]
-        row = self._rows.get((role, message))
-        if row is None:
-            ends = (role, self.owner) if message == "GRAD" else (self.owner, role)
-            row = self._rows[role, message] = self.ledger.row(self.path, *ends, message, self.kernel.via)
-        return row
+        role = self._role(worker)[0]
+        ends = (role, self.owner) if message == "GRAD" else (self.owner, role)
+        return self.ledger.row(self.path, *ends, message, self.kernel.via)
+
+
+def moments_given(moments: Any, size: int) -> tuple[np.ndarray | None, tuple[int, ...]]:
+    """(moments to begin with or None, their form without N). Raises ConfigError for what fits no params [N]."""
+    if isinstance(moments, int):
+        return None, (moments,)
+    rows = np.asarray(moments)
+    if rows.ndim not in (2, 3) or rows.shape[-1] != size:
+        raise ConfigError(f"moments of shape {rows.shape} for params of shape ({size},): [k, N] or [workers, k, N]")
+    return rows, rows.shape[:-1]
+
+
+def in_turn(numbers: Numbers, lane: np.ndarray, index: int) -> Iterator[int]:
+    """All chunks, beginning with another one for every worker and at every time."""
+    chunks, first = numbers.form.shards, int(lane[PUSHES]) + index
+    return ((first + i) % chunks for i in range(chunks))
+
+
+def each_free_chunk(worker: Worker, locks: ChunkLocks, chunks: Iterator[int], work: Callable[[int], None]) -> None:
+    """Do the work on every chunk, whichever is free first, holding its lock."""
+    left, held = deque(chunks), 0
+    while left:
+        chunk = left.popleft()
+        if locks.take(chunk):
+            try:
+                work(chunk)
+            finally:
+                locks.give(chunk)
+            held = 0
+            continue
+        left.append(chunk)
+        held += 1
+        if held >= len(left):
+            held = 0
+            began = perf_counter()
+            sleep(TRY_S)
+            worker.waits["exchange PARAM"] = worker.waits.get("exchange PARAM", 0.0) + perf_counter() - began
+            worker.check()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a shared vector is made of, over any memory: params, moments, the rule, and who has pushed how often.
+
+    words | torn marks of chunks | a lane of counts for every worker | params [N] | moments | undo copies
+
+Every worker counts in a lane of its own, so that no count has two writers and none needs a lock; sums of lanes are the
+version and the samples. Where chunks are exchanged under locks, a chunk is copied before it is written to, so that one
+whose writer was killed in between can be restored by whoever holds its lock next.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from shoal.errors import ConfigError
+from shoal.processes.memory import align
+
+Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, float], None]
+"""rule(params [n], moments [k, n], grad [n] or [m, n], rate): changes params and moments in place, number by number"""
+
+LANES = 1024
+"""workers that may push to one vector"""
+VERSION, SAMPLES, WANTED, USED = range(4)
+PUSHES, SEEN, REJECTED, LAG_SUM, LAG_MAX, PULLS = range(6)
+NEVER = np.iinfo(np.int64).max
+
+
+class Form:
+    """How large the parts are: all that another process must know to find them.
+
+    Args:
+      moments: () for none, (k,) for rows that all workers share, (workers, k) for rows of each worker's own.
+    """
+
+    def __init__(self, size: int, dtype: str, moments: tuple[int, ...], shards: int, locked: bool):  # noqa: PLR0913
+        self.size, self.dtype, self.moments, self.shards, self.locked = size, dtype, tuple(moments), shards, locked
+        item = np.dtype(dtype).itemsize
+        self.row = align(size * item) // item
+        self.rows = int(np.prod(moments))
+        self.head = align(8 * (4 + shards)) + 64 * LANES
+        self.nbytes = self.head + self.row * item * (1 + self.rows) * (2 if locked else 1)
+
+    @property
+    def facts(self) -> list[Any]:
+        """The arguments that make it, as plain numbers and text."""
+        return [self.size, self.dtype, list(self.moments), self.shards, self.locked]
+
+
+class Numbers:
+    """The parts, as arrays over memory that starts out as zeros."""
+
+    def __init__(self, buffer: Any, form: Form, rule: Rule):
+        self.form, self.rule = form, rule
+        self.words = np.ndarray((4,), np.int64, buffer)
+        self.torn = np.ndarray((form.shards,), np.int64, buffer, 32)
+        self.lanes = np.ndarray((LANES, 8), np.int64, buffer, form.head - 64 * LANES)
+        rows = np.ndarray((1 + form.rows, form.row), form.dtype, buffer, form.head)[:, : form.size]
+        self._rows = rows
+        self.flat = rows[0]
+        self._moments = rows[1:]
+        if form.locked:
+            at = form.head + rows.strides[0] * len(rows)
+            self._undo = np.ndarray((1 + form.rows, form.row), form.dtype, buffer, at)[:, : form.size]
+        bounds = np.linspace(0, form.size, form.shards + 1).astype(int).tolist()
+        self.parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    @property
+    def version(self) -> int:
+        """Pushes applied, those before this vector was made included."""
+        return self._sum(VERSION, PUSHES)
+
+    @property
+    def samples(self) -> int:
+        """Samples that the pushes stood for."""
+        return self._sum(SAMPLES, SEEN)
+
+    @property
+    def rejected(self) -> int:
+        """Gradients that were too old."""
+        return int(self.lanes[: self.words[USED], REJECTED].sum())
+
+    def moments(self) -> np.ndarray:
+        """A copy, [k, N] or [workers, k, N]."""
+        return self._moments.reshape(*self.form.moments, self.form.size).copy()
+
+    def begin(self, params: np.ndarray, moments: np.ndarray | None, version: int, samples: int) -> None:
+        """First numbers and counts."""
+        self.flat[:] = params
+        if moments is not None:
+            self._moments[:] = moments.reshape(self._moments.shape)
+        self.words[:] = version, samples, NEVER, 0
+
+    def count(self, lane: np.ndarray, lag: int, samples: int) -> None:
+        """A push was applied; called by the lane's worker only."""
+        lane[PUSHES] += 1
+        lane[SEEN] += samples
+        self._saw(lane, lag)
+
+    def reject(self, lane: np.ndarray, lag: int) -> None:
+        """A push was too old."""
+        lane[REJECTED] += 1
+        self._saw(lane, lag)
+
+    def refuse_shape(self, grad: np.ndarray) -> None:
+        """Raises ConfigError for a gradient that does not fit."""
+        if grad.shape[-1:] != self.flat.shape or grad.ndim > 2:
+            raise ConfigError(f"gradient of shape {grad.shape} for params of shape {self.flat.shape}")
+
+    def apply(self, grad: np.ndarray, rate: float, index: int) -> None:
+        """The rule on all of it, shard by shard, in place and without a lock."""
+        moments = self._moments_of(index)
+        for part in self.parts:
+            self.rule(self.flat[part], moments[:, part], grad[..., part], rate)
+
+    def exchange(self, chunk: int, grad: np.ndarray, rate: float, index: int, out: np.ndarray) -> None:  # noqa: PLR0913
+        """The rule on one chunk by whoever holds its lock; what came of it is copied to `out` [N].
+
+        Check: a chunk whose writer was killed at any point is as it was before, or as it should be after.
+        """
+        part = self.parts[chunk]
+        now, undo = self._rows[:, part], self._undo[:, part]
+        if self.torn[chunk]:
+            now[...] = undo
+        undo[...] = now
+        self.torn[chunk] = 1
+        self.rule(self.flat[part], self._moments_of(index)[:, part], grad[..., part], rate)
+        self.torn[chunk] = 0
+        out[part] = self.flat[part]
+
+    def _moments_of(self, index: int) -> np.ndarray:
+        if len(self.form.moments) < 2:
+            return self._moments
+        workers, k = self.form.moments
+        if index >= workers:
+            raise ConfigError(f"worker {index} pushes to a vector with moments for {workers}: make it for all of them")
+        return self._moments[index * k : (index + 1) * k]
+
+    def _sum(self, word: int, column: int) -> int:
+        return int(self.words[word] + self.lanes[: self.words[USED], column].sum())
+
+    @staticmethod
+    def _saw(lane: np.ndarray, lag: int) -> None:
+        lane[LAG_SUM] += lag
+        if lag > lane[LAG_MAX]:
+            lane[LAG_MAX] = lag
