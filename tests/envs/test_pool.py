@@ -270,3 +270,29 @@ def test_other_seeds_give_other_data(opened):
     one, other = (record_from(opened(case), seed, 10) for seed in (SEED, SEED + 1))
     assert not same(one.obs, other.obs)
     assert seeds.derive(SEED, "env") != seeds.derive(SEED + 1, "env")
+
+
+def test_a_deadline_takes_what_is_ready(opened):
+    """The one that sleeps is not waited for; before anything is ready the deadline does not run."""
+    env = opened(Case("envs.pooled:Uneven"), workers=2, num_envs=2)
+    env.reset(SEED)
+    env.recv(deadline_s=60.0)
+    env.send(np.array([0, 1]))
+    assert env.recv(deadline_s=0.01).slots.tolist() == [0]
+    assert env.recv(deadline_s=0.01).slots.tolist() == [1]
+    env.send(np.array([1, 1]))
+    assert len(env.recv(min_ready=1, deadline_s=1e-9).slots) > 0
+
+
+def test_shares_that_step_together_are_ready_together(opened):
+    env, case = opened(PLAIN["CartPole-v1"], workers=2, num_envs=6), PLAIN["CartPole-v1"]
+    halves = joined([record(case, 3, first_index=first) for first in (0, 3)])
+    env.reset(SEED)
+    steps = np.full(6, -1)
+    while steps.min() < 20:
+        rows = env.recv(min_ready=1)
+        assert rows.slots.tolist() in ([0, 1, 2], [3, 4, 5], [0, 1, 2, 3, 4, 5])
+        steps[rows.slots] += 1
+        assert same(rows.obs, halves.obs[steps[rows.slots], rows.slots])
+        action = np.array([actions(env, steps[slot], 0, read_at(halves.obs, 0))[slot] for slot in rows.slots])
+        env.send(action, rows.slots)

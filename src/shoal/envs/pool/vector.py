@@ -15,7 +15,7 @@ import numpy as np
 
 from shoal import seeds
 from shoal.envs.base import EnvFactory, in_slot_order
-from shoal.envs.pool.member import STRIKES, Member, adapter_of, recipe_for
+from shoal.envs.pool.member import Member, adapter_of, recipe_for
 from shoal.envs.pool.rows import rows_over, size_of
 from shoal.envs.pool.worker import COMMAND, STEP, STEP_ALL, STEP_APART
 from shoal.processes import launch, limits, status
@@ -37,8 +37,8 @@ BELL, PASSES = os.EFD_CLOEXEC | os.EFD_NONBLOCK, os.EFD_CLOEXEC | os.EFD_NONBLOC
 class PoolVector:
     """N environments in worker processes, in shares of neighbours. Any slots can be sent where the adapter allows it.
 
-    After a `recv` with `min_ready`, workers step their environments one by one and each is ready by itself; before,
-    and after a `recv` without, those of a worker are ready together.
+    After a `recv` that may give fewer than all, workers step their environments one by one and each is ready by itself;
+    before, and after one that gives all, those of a worker are ready together.
     """
 
     def __init__(
@@ -106,21 +106,28 @@ class PoolVector:
             told = (share - member.slots.start).astype(np.int32).tobytes() if self.steps_apart else b""
             member.step(command + told)
 
-    def recv(self, min_ready: int | None = None) -> Steps:
+    def recv(self, min_ready: int | None = None, deadline_s: float | None = None) -> Steps:
         """Rows of the first environments that are ready, in slot order: at least `min_ready`, or all under way.
+
+        Args:
+          deadline_s: seconds after which those that are ready will do, counted from when there is one.
 
         Raises EnvironmentFault where an environment raised, hung, or ended its process three times in a row.
         """
         flying = int(np.count_nonzero(self._asked))
         if not flying:
             raise ValueError("nothing to receive: send actions first")
-        wanted = flying
-        self._apart = min_ready is not None
-        if min_ready is not None and min_ready < flying:
-            wanted = min_ready
+        wanted = flying if min_ready is None else min(min_ready, flying)
+        self._apart = min_ready is not None or deadline_s is not None
+        if wanted < flying or deadline_s is not None:
             self._take_passes()
-        while np.count_nonzero(self._ready()) < wanted:
-            self._wait()
+        deadline: Deadline | None = None
+        while (there := np.count_nonzero(self._ready())) < wanted:
+            if there and deadline_s is not None:
+                deadline = deadline or Deadline(deadline_s)
+                if not deadline.left():
+                    break
+            self._wait(deadline)
         return self._take()
 
     def take_reports(self) -> list[str]:
@@ -190,6 +197,9 @@ class PoolVector:
         there = self._shared.ticket == self._expected
         if not self._usual:
             there |= self._lost | self._kept
+        if self._apart and not self.steps_apart:  # a worker writes its tickets one after the other
+            for member in self._members:
+                there[member.slots] = there[member.slots].all()
         return self._asked & there
 
     def _take(self) -> Steps:
@@ -232,9 +242,9 @@ class PoolVector:
             while True:
                 os.eventfd_read(self._passes)
 
-    def _wait(self) -> None:
+    def _wait(self, deadline: Deadline | None = None) -> None:
         """Until something happens, for a short while at most."""
-        for descriptor, _ in self._epoll.poll(LOOK_S):
+        for descriptor, _ in self._epoll.poll(LOOK_S if deadline is None else min(LOOK_S, deadline.left())):
             if descriptor == self._bell:
                 os.eventfd_read(self._bell)
             else:
@@ -260,14 +270,7 @@ class PoolVector:
 
     def _replace(self, member: Member) -> None:
         """Start a worker anew that has ended. Raises EnvironmentFault where that would not help."""
-        how = member.how_it_ended()
-        member.strikes += 1
-        if member.hung:
-            what = f"did nothing for {self._step_timeout:g} s and the process was ended"
-            raise member.fault(what, "fix the environment, or raise step_timeout")
-        if member.strikes >= STRIKES:
-            raise member.fault(f"ended its process {STRIKES} times before a step was finished: {how}", "fix it")
-        self._reports.append(str(member.fault(f"lost: {how}", "a new process opens new episodes")))
+        self._reports.append(member.lost(self._step_timeout))
         self._mark_lost(member.slots)
         self._take_passes()
         self._epoll.unregister(member.link.fileno())
