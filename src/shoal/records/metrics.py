@@ -44,7 +44,12 @@ METRICS = (
     Metric("loss/<name>", "1", "a term of the loss, or a diagnostic of it such as entropy or clipped share"),
     Metric("layer/<layer>/<norm>", "1", "norm of a layer's gradient, step, params or distance from the start"),
     Metric("noise/trace", "1", "variance of one row's gradient, summed over params: tr(Sigma)"),
-    Metric("noise/signal", "1", "squared norm of the true gradient; noise/trace over it is the noise scale, in rows"),
+    Metric("noise/signal", "1", "squared norm of the true gradient; unbiased, so at times below 0"),
+    Metric(
+        "noise/scale",
+        "rows",
+        "noise/trace over noise/signal: rows from which on a larger batch pays less than it costs",
+    ),
     Metric("noise/diversity", "1", "sum of squared norms of learners' gradients over the squared norm of their sum"),
     Metric("extra/<name>", "any", "whatever a custom learner or architecture adds"),
 )

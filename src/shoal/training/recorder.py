@@ -231,6 +231,8 @@ class Recorder:
             "env_steps_per_s": (self.state.env_steps - self._row_steps) / elapsed,
             **{name: float(np.mean(values)) for name, values in self._sums.items()},
         }
+        if row.get("noise/signal", 0.0) > 0:
+            row["noise/scale"] = row["noise/trace"] / row["noise/signal"]
         if self._lags:
             lags = np.concatenate(self._lags)
             row |= {"policy_lag_mean": float(lags.mean()), "policy_lag_max": int(lags.max())}
