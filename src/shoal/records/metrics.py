@@ -48,7 +48,7 @@ METRICS = (
     Metric(
         "noise/scale",
         "rows",
-        "noise/trace over noise/signal: rows from which on a larger batch pays less than it costs",
+        "noise/trace over noise/signal: rows beyond which larger batches gain little",
     ),
     Metric("noise/diversity", "1", "sum of squared norms of learners' gradients over the squared norm of their sum"),
     Metric("extra/<name>", "any", "whatever a custom learner or architecture adds"),
