@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.actors.rollout import start
+from shoal.actors.samplers import start
 from shoal.engines import nbytes
 from shoal.types import Trajectory
 

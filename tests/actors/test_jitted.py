@@ -10,7 +10,9 @@ import pytest
 from agents.made import halves, make_agent
 from envs.jitted.made import dials, drift, walk
 from shoal.actors.jitted import JittedRollout
-from shoal.actors.rollout import Rollout, start
+from shoal.actors.rollout import Rollout
+from shoal.actors.samplers import start
+from shoal.architectures.a2c import Config
 from shoal.engines import make_engine
 from shoal.envs.jitted.host import JittedVector
 from shoal.envs.wrappers.frame_stack import FrameStack
@@ -110,7 +112,7 @@ def test_numbers_that_are_not_finite_name_environment_and_step(faulty, step):
 def test_start_fuses_what_can_be_fused():
     env = drift()
     agent = agent_for(env)
-    config = SimpleNamespace(envs_per_actor=2, normalise_reward=False)
+    config = Config(envs_per_actor=2)
     acting_only = SimpleNamespace(**{k: v for k, v in vars(agent).items() if k != "policy"})
     stacked = FrameStack(JittedVector(env, 2), 2)
     for made, acting, kind in (

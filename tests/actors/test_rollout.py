@@ -9,7 +9,9 @@ import pytest
 
 from agents.made import Recaller, halves, make_agent
 from shoal import envs
-from shoal.actors.rollout import DiscountedReturns, Rollout, start
+from shoal.actors.rollout import DiscountedReturns, Rollout
+from shoal.actors.samplers import start
+from shoal.architectures.a2c import Config
 from shoal.engines import make_engine
 from shoal.errors import EnvironmentFault
 from shoal.networks.resolve import resolve
@@ -183,7 +185,7 @@ def test_returns_are_kept_only_where_they_are_asked_for():
     parts = SimpleNamespace(make_env=catch().make, agent=make_agent("a2c", catch().spec), seed=SEED)
     params = parts.agent.init(0)
     for asked, kind in ((True, np.ndarray), (False, tuple)):
-        config = SimpleNamespace(envs_per_actor=2, normalise_reward=asked, discount=0.9)
+        config = Config(envs_per_actor=2, normalise_reward=asked, discount=0.9)
         assert isinstance(start(0, config, parts).unroll(params, 0, 4).discounted_return, kind)
 
 
@@ -259,7 +261,7 @@ def test_an_actor_starts_with_its_share_of_the_environments():
         return catch().make(num_envs, first_index)
 
     parts = SimpleNamespace(make_env=make_env, agent=make_agent("a2c", catch().spec), seed=SEED)
-    rollout = start(2, SimpleNamespace(envs_per_actor=3, normalise_reward=False), parts)
+    rollout = start(2, Config(envs_per_actor=3), parts)
     assert made == [(3, 6)]
     np.testing.assert_array_equal(rollout.indices, [6, 7, 8])
 
@@ -273,7 +275,7 @@ def test_an_environment_that_fails_at_its_reset_is_closed():
     env.reset = reset
     parts = SimpleNamespace(make_env=lambda n, first: env, agent=make_agent("a2c", env.spec), seed=SEED)
     with pytest.raises(EnvironmentFault, match="no display"):
-        start(0, SimpleNamespace(envs_per_actor=1, normalise_reward=False), parts)
+        start(0, Config(envs_per_actor=1), parts)
     assert env.closed
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from agents.made import Narrow
 from shoal import envs
-from shoal.actors.rollout import start
+from shoal.actors.samplers import start
 from shoal.architectures import ppo, registry
 from shoal.architectures.assemble import environment_for, make_parts
 from shoal.errors import ConfigError
@@ -23,7 +23,7 @@ SMALL = {"envs_per_actor": 3, "unroll_length": 12, "normalise_reward": True, "mi
 FOLLOW_RECIPE = """
 import importlib, json, sys
 import numpy as np
-from shoal.actors.rollout import start
+from shoal.actors.samplers import start
 function, arguments, config, params = json.load(sys.stdin)
 module, _, name = function.partition(":")
 parts = getattr(importlib.import_module(module), name)(*arguments)

@@ -11,7 +11,7 @@ from envs.hostile import Raises
 from envs.recording import CASES, Case, actions, assert_same, factory_of, joined, record, record_from, same
 from shoal import envs, seeds
 from shoal.architectures import a2c
-from shoal.architectures.assemble import require_env_workers
+from shoal.architectures.assemble import require_sampling
 from shoal.envs.pool import in_workers
 from shoal.envs.pool.rows import rows_over, size_of
 from shoal.errors import ConfigError, EnvironmentFault, MemoryShort
@@ -205,7 +205,7 @@ def config(**fields):
 
 def line_of(fault, **fields) -> str:
     with pytest.raises(fault) as caught:
-        require_env_workers(config(**fields), envs.resolve("toy:catch"))
+        require_sampling(config(**fields), envs.resolve("toy:catch"), "auto")
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -245,8 +245,8 @@ def test_shared_memory_too_small_says_how_much_is_needed(monkeypatch):
 def test_what_no_name_leads_to_is_refused():
     nameless = envs.resolve(lambda: Raises())
     with pytest.raises(ConfigError, match="cannot be found by name in another process; put it into a module"):
-        require_env_workers(config(), nameless)
-    require_env_workers(config(), envs.resolve(Raises))  # a class of a module has one
+        require_sampling(config(), nameless, "auto")
+    require_sampling(config(), envs.resolve(Raises), "auto")  # a class of a module has one
 
 
 def test_what_jax_steps_is_refused():
@@ -255,14 +255,14 @@ def test_what_jax_steps_is_refused():
 
     build.__module__ = "shoal.envs.jitted.host"
     jitted = replace(envs.resolve("toy:catch"), build=build)
-    for refuse in (lambda: require_env_workers(config(), jitted), lambda: in_workers(jitted, 1, 60.0)):
+    for refuse in (lambda: require_sampling(config(), jitted, "auto"), lambda: in_workers(jitted, 1, 60.0)):
         with pytest.raises(ConfigError, match="stepped by JAX, which workers do not have; set env_workers to 0"):
             refuse()
 
 
 def test_no_workers_need_no_room(monkeypatch):
     monkeypatch.setattr(limits, "free_memory", lambda: 0)
-    require_env_workers(config(env_workers=0), envs.resolve("toy:catch"))
+    require_sampling(config(env_workers=0), envs.resolve("toy:catch"), "auto")
 
 
 def test_other_seeds_give_other_data(opened):

@@ -1,45 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inner loop: act, step, store. Start reading here."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shoal import seeds
+from shoal.actors.opening import Opening, open_episodes
 from shoal.agents.base import Acting
 from shoal.agents.host_policy import reset_memory
 from shoal.engines import note, phase
 from shoal.envs.base import VectorEnv
 from shoal.errors import EnvironmentFault
 from shoal.trees import read_at, tree_items, tree_map, write_at
-from shoal.types import Array, Box, EnvSpec, PyTree, Trajectory
-
-if TYPE_CHECKING:
-    from shoal.actors.jitted import JittedRollout
-
-
-def start(index: int, config: Any, parts: Any, epoch: int = 0) -> "Rollout | JittedRollout":
-    """The rollout of actor `index`: its share of the environments, reset. Environments written in JAX are stepped
-    together with the agent in one compiled call, where the agent can be compiled.
-
-    An actor that was started anew (`epoch` above 0) does not relive what it did before: its seed is another one.
-    """
-    first = index * config.envs_per_actor
-    seed = seeds.derive(parts.seed, "epoch", epoch) if epoch else parts.seed
-    env = parts.make_env(config.envs_per_actor, first)
-    try:
-        return_discount = config.discount if config.normalise_reward else None
-        made = _compiled if hasattr(env, "traced") and hasattr(parts.agent, "policy") else Rollout
-        return made(env, parts.agent, seed=seed, first_index=first, return_discount=return_discount)
-    except BaseException:
-        env.close()
-        raise
-
-
-def _compiled(env: VectorEnv, agent: Any, **settings: Any) -> "JittedRollout":
-    from shoal.actors.jitted import JittedRollout
-
-    return JittedRollout(env, agent, **settings)
+from shoal.types import Array, ArraySpec, Box, EnvSpec, PyTree, Trajectory
 
 
 class Rollout:
@@ -50,36 +24,41 @@ class Rollout:
 
     Args:
       return_discount: also keep the discounted sum of rewards in every row, by which the learner scales rewards.
+      decorrelate: random steps before the first unroll, see `open_episodes`.
 
     Check: two actors with half of the environments each give the halves of one actor's trajectories.
     """
 
     def __init__(
-        self, env: VectorEnv, agent: Acting, *, seed: int, first_index: int, return_discount: float | None = None
+        self,
+        env: VectorEnv,
+        agent: Acting,
+        *,
+        seed: int,
+        first_index: int,
+        return_discount: float | None = None,
+        decorrelate: int = 0,
     ):
         self.env, self.agent, self.seed = env, agent, seed
         self.to_env = env.spec.action.to_env
         self.losses = getattr(env, "take_reports", list)  # nothing to tell where environments cannot be lost
+        self.begin_batch: Any = getattr(env, "begin_batch", None)
         self.indices = first_index + np.arange(env.num_envs)
         self.env_step = 0
         self.initial_memory = self.memory = agent.memory(env.num_envs)
-        self.episodes = EpisodeCounter(env.num_envs)
-        self.returns = None if return_discount is None else DiscountedReturns(env.num_envs, return_discount)
-        env.reset(seed)
-        self.obs = tree_map(np.array, env.recv().obs)
+        opening = open_episodes(env, seed, self.indices, decorrelate=decorrelate, discount=return_discount or 0.0)
+        self.obs = opening.obs
+        self.assembler = Assembler(env.spec.id, self.indices, seed, return_discount, opening)
 
-    def unroll(self, params: Array, version: int, length: int) -> Trajectory:
+    def unroll(self, params: Array, version: int, length: int, into: "Columns | None" = None) -> Trajectory:
         """`length` steps of every environment under params published as `version`: arrays [T, B, ...].
 
-        The arrays are new each time: once handed on they are the receiver's. Raises EnvironmentFault where an
-        observation or reward is not a finite number.
+        The arrays are new each time, unless others are given to write `into`: once handed on they are the receiver's.
+        Raises EnvironmentFault where an observation or reward is not a finite number.
         """
-        bound, rows = phase("prepare", self._prepare, params, length)
-        memory, obs = self.memory, self.obs
-        for t in range(length):
-            action, rows.head[t], self.memory = phase("act", self.agent.act, bound, obs, self.memory, rows.noise[t])
-            rows.action[t] = action
-            obs = phase("env_step", self._step, rows, t, action)
+        bound, rows = phase("prepare", self._prepare, params, length, into)
+        memory = self.memory
+        obs = self._collect(bound, rows)
         self.obs = tree_map(np.copy, obs)  # the rows are about to become the receiver's
         trajectory = phase("assemble", self._assemble, rows, bound, memory, version)
         note(env_steps_generated=int(np.count_nonzero(trajectory.valid)))
@@ -91,13 +70,24 @@ class Rollout:
         """Free what the environments hold."""
         self.env.close()
 
-    def _prepare(self, params: Array, length: int) -> tuple[object, "Rows"]:
+    def _prepare(self, params: Array, length: int, into: "Columns | None") -> tuple[object, "Rows"]:
+        if self.begin_batch is not None:
+            self.begin_batch()
         draw = seeds.gumbels if self.agent.noise == "gumbel" else seeds.normals
         noise = draw(self.seed, "act", self.indices, self.env_step, length, self.agent.noise_size)
-        rows = Rows(self.env.spec, length, self.env.num_envs, noise)
+        rows = Rows(into or new_columns(self.env.spec, length, self.env.num_envs), noise)
         write_at(rows.obs, 0, self.obs)
         self.env_step += length
         return self.agent.bind(params), rows
+
+    def _collect(self, bound: object, rows: "Rows") -> PyTree:
+        """Fill the rows; returns the observations after the last one."""
+        obs = self.obs
+        for t in range(len(rows.reward)):
+            action, rows.head[t], self.memory = phase("act", self.agent.act, bound, obs, self.memory, rows.noise[t])
+            rows.action[t] = action
+            obs = phase("env_step", self._step, rows, t, action)
+        return obs
 
     def _step(self, rows: "Rows", t: int, action: Array) -> PyTree:
         """Send one action per environment, store what comes back, return the next observations."""
@@ -113,8 +103,39 @@ class Rollout:
         return read_at(rows.obs, t + 1)
 
     def _assemble(self, rows: "Rows", bound: object, memory: object, version: int) -> Trajectory:
-        """Everything that can be computed for the whole unroll at once rather than per step."""
-        refuse_non_finite(rows.obs, rows.reward, self.env.spec.id, self.indices, (self.seed, self.env_step))
+        log_prob = self.agent.log_prob(bound, rows.head, rows.action)
+        return self.assembler.trajectory(rows, log_prob, memory, version, self.env_step)
+
+
+class Assembler:
+    """Rows to trajectories, for some environments: all that is computed for a whole unroll at once rather than per
+    step. Episodes and discounted returns are counted on from unroll to unroll.
+
+    Args:
+      env_id, indices, seed: of the environments, for the fault that names one of them.
+      return_discount: also keep the discounted sum of rewards in every row.
+      opening: what the episodes came to before the first row.
+    """
+
+    def __init__(
+        self, env_id: str, indices: Array, seed: int, return_discount: float | None, opening: Opening | None = None
+    ):
+        self.env_id, self.indices, self.seed = env_id, indices, seed
+        self.episodes = EpisodeCounter(len(indices), opening)
+        self.returns = None if return_discount is None else DiscountedReturns(len(indices), return_discount, opening)
+
+    def trajectory(self, rows: "Rows", log_prob: Array, memory: PyTree, version: int, env_step: int) -> Trajectory:
+        """The trajectory of rows that are complete.
+
+        Args:
+          log_prob: [T, B] of the actions.
+          memory: [B, ...] before row 0.
+          version: of the params that acted, the oldest if there were several.
+          env_step: steps that the environments took up to the end of these rows.
+
+        Raises EnvironmentFault where an observation or reward is not a finite number.
+        """
+        refuse_non_finite(rows.obs, rows.reward, self.env_id, self.indices, (self.seed, env_step))
         ended = rows.terminated | rows.truncated
         episode_return, episode_length = self.episodes.count(rows.reward, ended, rows.valid)
         return Trajectory(
@@ -124,9 +145,9 @@ class Rollout:
             terminated=rows.terminated,
             truncated=rows.truncated,
             valid=rows.valid,
-            log_prob=self.agent.log_prob(bound, rows.head, rows.action),
+            log_prob=log_prob,
             memory=memory,
-            version=np.full(self.env.num_envs, version, np.int64),
+            version=np.full(len(self.indices), version, np.int64),
             episode_return=episode_return,
             episode_length=episode_length,
             discounted_return=() if self.returns is None else self.returns.count(rows.reward, ended),
@@ -155,20 +176,45 @@ def refuse_non_finite(obs: PyTree, reward: Array, env_id: str, indices: Array, s
         )
 
 
-class Rows:
-    """The unroll under construction, time first: rows are written in place."""
+class Columns(NamedTuple):
+    """What steps write of an unroll, time first; fields as in `Trajectory`."""
 
-    def __init__(self, spec: EnvSpec, length: int, num_envs: int, noise: Array):
-        shape = (length, num_envs)
-        is_box = isinstance(spec.action, Box)
+    obs: PyTree
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+
+
+def column_forms(spec: EnvSpec, length: int, num_envs: int) -> Columns:
+    """Shape and dtype of every array, as ArraySpecs."""
+
+    def rows(dtype: str, *shape: int, more: int = 0) -> ArraySpec:
+        return ArraySpec((length + more, num_envs, *shape), dtype)
+
+    return Columns(
+        obs=tree_map(lambda leaf: rows(leaf.dtype, *leaf.shape, more=1), spec.obs),
+        action=rows("float32" if isinstance(spec.action, Box) else "int32", *spec.action.shape),
+        reward=rows("float32"),
+        terminated=rows("bool"),
+        truncated=rows("bool"),
+        valid=rows("bool"),
+    )
+
+
+def new_columns(spec: EnvSpec, length: int, num_envs: int) -> Columns:
+    """New arrays, to be written in full."""
+    return tree_map(lambda form: np.empty(form.shape, form.dtype), column_forms(spec, length, num_envs))
+
+
+class Rows:
+    """The unroll under construction: its columns, the noise it is made with, and the policy's heads."""
+
+    def __init__(self, columns: Columns, noise: Array):
+        self.obs, self.action, self.reward, self.terminated, self.truncated, self.valid = columns
         self.noise = noise
-        self.obs = tree_map(lambda leaf: np.empty((length + 1, num_envs, *leaf.shape), leaf.dtype), spec.obs)
-        self.action = np.empty((*shape, *spec.action.shape), np.float32 if is_box else np.int32)
-        self.head = np.empty((*shape, noise.shape[-1]), np.float32)
-        self.reward = np.empty(shape, np.float32)
-        self.terminated = np.empty(shape, bool)
-        self.truncated = np.empty(shape, bool)
-        self.valid = np.empty(shape, bool)
+        self.head = np.empty((*self.reward.shape, noise.shape[-1]), np.float32)
 
 
 class EpisodeCounter:
@@ -177,9 +223,9 @@ class EpisodeCounter:
     Check: counting an unroll in two parts gives the same episodes as counting it whole.
     """
 
-    def __init__(self, num_envs: int):
-        self.open_return = np.zeros(num_envs)
-        self.open_length = np.zeros(num_envs, np.int64)
+    def __init__(self, num_envs: int, opening: Opening | None = None):
+        self.open_return = np.zeros(num_envs) if opening is None else opening.episode_return
+        self.open_length = np.zeros(num_envs, np.int64) if opening is None else opening.episode_length
 
     def count(self, reward: Array, ended: Array, valid: Array) -> tuple[Array, Array]:
         """(reward, ended, valid), each [T, B] -> (episode_return, episode_length), each [T, B].
@@ -214,9 +260,9 @@ class DiscountedReturns:
     Check: counting an unroll in two parts gives the same sums as counting it whole.
     """
 
-    def __init__(self, num_envs: int, discount: float):
+    def __init__(self, num_envs: int, discount: float, opening: Opening | None = None):
         self.discount = np.float32(discount)
-        self.open_return = np.zeros(num_envs, np.float32)
+        self.open_return = np.zeros(num_envs, np.float32) if opening is None else opening.discounted_return
 
     def count(self, reward: Array, ended: Array) -> Array:
         """(reward, ended), each [T, B] -> sums [T, B]; the row after an end begins at 0."""

@@ -97,3 +97,4 @@ def _acting_in_jax(example: Any, model: Model, spec: EnvSpec) -> Acting:
         noise_size=spec.action.head_size,
         recurrent=model.recurrent,
     )
+        compiled=True,

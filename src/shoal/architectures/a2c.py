@@ -15,7 +15,7 @@ makes all others wait, and to PPO in samples needed, since each sample is used o
 
 from dataclasses import dataclass
 
-from shoal.actors.synchronous import act_in_step
+from shoal.actors.synchronous import act_ahead, act_in_step
 from shoal.architectures.base import Parts, keep, make_learner_parts
 from shoal.architectures.optimisation import OptimisationConfig
 from shoal.engines import phase, system
@@ -50,8 +50,9 @@ def run(config: Config, parts: Parts, state=None, visit=keep):
     state = parts.learner.init(config.seed) if state is None else state
     with system("a2c", "learner") as s:
         params = s.store("PARAM", "learner", parts.learner.acting(state), version=state.version)
-        trajectories = s.channel("TRAJ", "actor", "learner", config.num_actors, versions=params, max_lag=0)
-        s.spawn("actor", config.num_actors, act_in_step, config, parts, params, trajectories)  # envs > actors
+        act, max_lag = (act_ahead, 1) if config.sampler == "async" else (act_in_step, 0)
+        trajectories = s.channel("TRAJ", "actor", "learner", config.num_actors, versions=params, max_lag=max_lag)
+        s.spawn("actor", config.num_actors, act, config, parts, params, trajectories)  # envs > actors
         while state.env_steps < config.env_steps:
             batch = trajectories.get(config.num_actors, by_sender=True)  # actors > learner
             state, metrics = phase("update", parts.learner.update, state, batch)

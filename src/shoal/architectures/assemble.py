@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from shoal import envs, seeds
+from shoal.actors.samplers import way_of
 from shoal.agents.host_policy import Plan, acting_in_numpy
 from shoal.architectures.base import Parts
 from shoal.envs import EnvFactory, VectorEnv
+from shoal.envs.base import refuse_factory_together
 from shoal.envs.modules import importable_name
 from shoal.envs.pool import in_workers, require_workers
 from shoal.envs.wrappers import wrapped
@@ -36,16 +38,28 @@ def environment_for(config: Any, factory: EnvFactory) -> EnvFactory:
 
 
 def maker_of(config: Any, factory: EnvFactory) -> Callable[[int, int], VectorEnv]:
-    """make(num_envs, first_index) of an actor's environments: in its own process, or in workers."""
-    if config.env_workers:
+    """make(num_envs, first_index) of a sampler's environments: in the process that makes them, or in workers."""
+    if way_of(config) in ("central", "alternating"):
         return in_workers(factory, config.env_workers, config.step_timeout)
     return factory.make
 
 
-def require_env_workers(config: Any, factory: EnvFactory) -> None:
-    """Raises ConfigError or MemoryShort where there is no room for the workers that a config wants."""
+def require_sampling(config: Any, factory: EnvFactory, network: Any) -> None:
+    """Raises ConfigError or MemoryShort where an environment or the machine cannot do what the fields want."""
+    way = way_of(config)
+    groups = 2 if way == "alternating" else 1
+    in_group = config.envs_per_actor // groups
     if config.env_workers:
-        require_workers(factory, config.num_actors, config.env_workers, config.envs_per_actor)
+        require_workers(factory, config.all_actors * groups, config.env_workers, in_group)
+    if way == "parallel":
+        refuse_nameless(factory, network, "use another --sampler")
+        require_room(config, factory.spec)
+    alone = config.env_workers == in_group or in_group == 1
+    for setting, wanted in (
+        ("reset=wait", config.reset == "wait"), (f"decorrelate={config.decorrelate}", config.decorrelate),
+    ):  # fmt: skip
+        if wanted and not alone:
+            refuse_factory_together(factory, setting)
 
 
 def make_parts(module: ModuleType, config: Any, factory: EnvFactory, network: Any) -> Parts:
@@ -150,9 +164,9 @@ def require_room(config: Any, spec: EnvSpec) -> None:
     require_memory(SLOTS * unroll * config.num_actors, f"the unrolls of {config.num_actors} actors")
 
 
-def refuse_nameless(factory: EnvFactory, network: Any) -> None:
-    """Raises ConfigError for what actors in other processes could not find by name."""
-    remedy = "put it into a module of its own and give that name, or use --engine threads"
+def refuse_nameless(factory: EnvFactory, network: Any, otherwise: str) -> None:
+    """Raises ConfigError for what actors in other processes could not find by name; `otherwise` needs none."""
+    remedy = f"put it into a module of its own and give that name, or {otherwise}"
     if factory.origin is None:
         raise ConfigError(f"env {factory.name} cannot be found by name in another process; {remedy}")
     if not isinstance(network, str) and importable_name(network) is None:
@@ -167,6 +181,6 @@ def segment_seed(config: Any, env_steps: int) -> int:
     return seeds.derive(config.seed, "segment", env_steps)
 
 
-def default_engine(architecture: str, num_actors: int) -> str:
+def default_engine(architecture: str, num_actors: int, sampler: str = "auto") -> str:
     """Where to run if nobody said: one actor in lock-step has nothing to overlap with, so threads would only cost."""
-    return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 else "threads"
+    return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 and sampler != "async" else "threads"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from shoal.architectures.sampling import COLLECTING, check_sampling
 from shoal.errors import ConfigError
 from shoal.types import EnvSpec
 
@@ -104,15 +105,31 @@ class ActorCriticConfig:
     mask_from_info: bool = False
     """take the mask over actions from the environment's info["action_mask"]"""
     env_workers: int = 0
-    """processes that step each actor's environments; 0: the actor steps them itself"""
+    """processes for each actor's environments (alternating: for each of its two groups); 0: the actor steps them
+    itself"""
     step_timeout: float = 60.0
     """seconds that an environment in a worker process may take over a step before it is ended"""
 
     @property
+    sampler: Literal["auto", "serial", "parallel", "central", "alternating", "async"] = "auto"
+    """how an actor collects: serial; parallel, where workers act, too; central, where workers step and the actor acts;
+    alternating, the same in two groups; async, one batch ahead of the learner. auto: central where there are workers"""
     def all_actors(self) -> int:
         """Actors in all."""
         return self.num_actors
 
+    inference_batch: int = 0
+    """central: environments that must have answered before the actor acts in them; 0: all"""
+    inference_deadline_s: float | None = None
+    """central: seconds that the first of them waits for the others at most; none: as long as it takes"""
+    alternate_overlap: bool = True
+    """alternating: let one group step while the other still does, or else one at a time"""
+    reset: Literal["mid_batch", "wait"] = "mid_batch"
+    """after an episode's end: reset with the next step, or wait in rows that do not count until the batch is over"""
+    decorrelate: int = 0
+    """random steps, at most, that each environment takes before its first row, so that episodes are not in step"""
+
+    samplers = COLLECTING
     @property
     def num_envs(self) -> int:
         """Environments over all actors."""
@@ -133,11 +150,7 @@ class ActorCriticConfig:
         shares = ("discount", "trace_decay", "optimiser_decay", "optimiser_momentum")
         require(self, shares, lambda x: 0 <= x <= 1, "must lie in [0, 1]")
         require(self, ("value_cost", "entropy_cost", "seed", "env_workers"), lambda x: x >= 0, "must be 0 or more")
-        if self.env_workers > self.envs_per_actor:
-            raise ConfigError(
-                f"env_workers={self.env_workers} are more than the {self.envs_per_actor} environments of an actor; "
-                "lower --env-workers or raise --envs-per-actor"
-            )
+        check_sampling(self)
         if self.reward_clip is not None:
             require(self, ("reward_clip",), lambda x: x > 0, "must be above 0, or none for no clipping")
         if self.time_limit is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shoal.architectures.base import ActorCriticConfig, require
+from shoal.architectures.sampling import IN_STEP
 from shoal.errors import ConfigError
 
 
@@ -27,6 +28,8 @@ class OptimisationConfig(ActorCriticConfig):
     """actors whose trajectories an update of sync does not wait for: they come too late, are dropped and counted"""
 
     @property
+    samplers = IN_STEP
+
     def all_actors(self) -> int:
         """Actors over all learners."""
         return self.num_actors * (self.learners if self.scaling == "weak" else 1)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shoal.errors import EnvironmentFault
+from shoal.errors import ConfigError, EnvironmentFault
 from shoal.types import EnvSpec, Steps
 
 MESSAGE_LIMIT = 300
@@ -158,3 +158,21 @@ def in_slot_order(action: np.ndarray, slots: np.ndarray | None, num_envs: int) -
     ordered = np.empty_like(action)
     ordered[slots] = action
     return ordered
+
+
+def refuse_together(env: VectorEnv, setting: str) -> None:
+    """Raises ConfigError where a setting needs environments that can be stepped apart, and these can't."""
+    if not env.steps_apart and env.num_envs > 1:
+        raise _together(env.spec.id, setting)
+
+
+def refuse_factory_together(factory: EnvFactory, setting: str) -> None:
+    """The same for several environments, before any are made; passes where only they could tell."""
+    if not getattr(getattr(factory.build, "func", factory.build), "steps_apart", True):
+        raise _together(factory.name, setting)
+
+
+def _together(name: str, setting: str) -> ConfigError:
+    reason = "its environments are stepped all together, and this needs one at a time"
+    remedy = "leave it out, or give each environment a worker of its own (env_workers = envs_per_actor)"
+    return ConfigError(f"{setting} is not for {name}: {reason}; {remedy}")

@@ -15,8 +15,8 @@ from shoal.architectures.assemble import (
     environment_for,
     make_parts,
     refuse_nameless,
-    require_env_workers,
     require_room,
+    require_sampling,
 )
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
@@ -77,7 +77,7 @@ def train(
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
     factory = environment_for(config, factory)
     settings = {
-        "engine": engine or default_engine(architecture, config.num_actors),
+        "engine": engine or default_engine(architecture, config.num_actors, config.sampler),
         "order": order,
         "network": network,
         "env_kwargs": env_kwargs or {},
@@ -136,7 +136,7 @@ def resume(
     settings |= {"stop_return": stop_return, "stop_minutes": stop_minutes}
     if settings["tensorboard"]:
         check_tensorboard()
-    require_env_workers(config, factory)
+    require_sampling(config, factory, settings["network"])
     prepare_process()
     with run.claimed():
         saved = checkpoint.load_latest(run.checkpoints_path)
@@ -257,11 +257,11 @@ def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"hang_seconds={seconds} must be above 0 and finite; change --hang-seconds")
     if settings["engine"] == "processes":
-        refuse_nameless(factory, settings["network"])
+        refuse_nameless(factory, settings["network"], "use --engine threads")
         require_room(config, factory.spec)
     if settings["tensorboard"]:
         check_tensorboard()
-    require_env_workers(config, factory)
+    require_sampling(config, factory, settings["network"])
 
 
 def check_stops(stop_return: float | None, stop_minutes: float | None) -> None:

@@ -254,7 +254,7 @@ class PoolVector:
                 status.mine.go_on()
             under_way = self._shared.ticket != self._expected
             for member in self._members:
-                member.look(self._step_timeout, busy=bool(under_way[member.slots].any()))
+                member.look(self._step_timeout, busy=not member.made or bool(under_way[member.slots].any()))
 
     def _listen(self, member: Member) -> None:
         """To one worker: its environments are made, one of them raised, or it has ended."""
@@ -266,7 +266,7 @@ class PoolVector:
         if "error" in message.header:
             raise member.fault_in(message)
         member.made = True
-        self.steps_apart = message.header["steps_apart"]
+        self.steps_apart = message.header["steps_apart"] or self._workers == self.num_envs
 
     def _replace(self, member: Member) -> None:
         """Start a worker anew that has ended. Raises EnvironmentFault where that would not help."""

@@ -54,9 +54,9 @@ class Watched:
         self._still.begin()
 
     def look(self, step_timeout: float, *, busy: bool) -> None:
-        """End its process if it has something to do and did not move for too long."""
+        """End its process if it has something to do, which is the caller's to know, and did not move for too long."""
         limit = step_timeout if self.made else max(step_timeout, MAKING_S)
-        if (busy or not self.made) and self._still.seconds(self.page.moves) > limit:
+        if busy and self._still.seconds(self.page.moves) > limit:
             if not self.hung and not self.stopped:  # once: what was killed does not look stopped any more
                 self.stopped = self.child.is_stopped()
                 self.hung = not self.stopped
@@ -68,7 +68,7 @@ class Watched:
         return getattr(errors, kind, EnvironmentFault)(text)
 
     def lost(self, step_timeout: float) -> str:
-        """The line about its death, which is now counted. Raises EnvironmentFault where a new process would not help."""
+        """The line about its death, which now counts. Raises EnvironmentFault where a new process would not help."""
         how = self._how_it_ended()
         self.strikes += 1
         if self.hung:
