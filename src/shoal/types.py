@@ -20,8 +20,10 @@ class Trajectory(NamedTuple):
 
     Environments reset on the step *after* an episode ends (Gymnasium's NEXT_STEP): where row t has ended, obs[t+1]
     is the episode's final observation, row t+1 only resets (valid is False there, its action was ignored and its
-    reward is 0), and obs[t+2] opens the next episode. A row that is truncated and not valid lost its environment: its
-    obs[t+1] is the last one known, and no episode finished. Rewards are raw: clipping and scaling are the learner's.
+    reward is 0), and obs[t+2] opens the next episode. Environments that wait with their reset until the batch is over
+    repeat the final observation in more such rows; the last of them resets. A row that is truncated and not valid lost
+    its environment: its obs[t+1] is the last one known, and no episode finished. Rewards are raw: clipping and scaling
+    are the learner's.
     """
 
     obs: PyTree
