@@ -18,6 +18,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+import jax  # noqa: E402 it reads them
+
+jax.config.update("jax_num_cpu_devices", 5)  # four for learners and one for acting, in this process only
+
 BUDGETS_S = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["shoal"]["test_budgets_s"]
 spent_s: dict[str, float] = defaultdict(float)
 slow_s: dict[str, float] = defaultdict(float)

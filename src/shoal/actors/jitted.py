@@ -33,7 +33,8 @@ class JittedRollout:
         self.memory = agent.memory(env.num_envs)
         self.episodes = EpisodeCounter(env.num_envs)
         self.returns = None if return_discount is None else DiscountedReturns(env.num_envs, return_discount)
-        self.lanes = _opened(env.traced, seeds.keys(seed, "env", self.indices, 0, 1)[0])
+        keys = jax.device_put(seeds.keys(seed, "env", self.indices, 0, 1)[0], agent.device)
+        self.lanes = _opened(env.traced, keys)
         self._ahead: tuple[int, Draws] | None = None
 
     def unroll(self, params: Array, version: int, length: int) -> Trajectory:
@@ -66,7 +67,8 @@ class JittedRollout:
         )
 
     def _run(self, params: Array, draws: "Draws") -> "Rows":
-        self.lanes, self.memory, rows = _unrolled(self.env.traced, self.agent, params, self.lanes, self.memory, draws)
+        bound = jax.device_put(params, self.agent.device)
+        self.lanes, self.memory, rows = _unrolled(self.env.traced, self.agent, bound, self.lanes, self.memory, draws)
         length = len(draws.keys)
         self.env_step += length
         self._ahead = length, self._draw(length)

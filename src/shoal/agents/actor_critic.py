@@ -5,15 +5,16 @@ Carries memory where the network does; normalises observations and rewards where
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from shoal.agents.base import Acting, Agent
+from shoal.agents.devices import acting_device
 from shoal.agents.host_actions import host_actions
 from shoal.agents.host_plan import place, plan_of
 from shoal.agents.host_policy import Plan, acting_in_numpy
@@ -42,7 +43,9 @@ def make_actor_critic(
     model = make_model(example, spec, statistics)
     minimised = objective(config)
     plan = plan_of(example, statistics)
-    acting = acting_in_numpy(Plan.from_dict(plan), spec) if plan else _acting_in_jax(example, model, spec)
+    device = acting_device(config)
+    acting = acting_in_numpy(Plan.from_dict(plan), spec) if plan else _acting_in_jax(example, model, spec, device)
+    acting = replace(acting, device=device)
 
     def init(seed: int) -> np.ndarray:
         fresh = eqx.filter(build(network, seen, seed), eqx.is_inexact_array)
@@ -68,7 +71,7 @@ def make_actor_critic(
     )
 
 
-def _acting_in_jax(example: Any, model: Model, spec: EnvSpec) -> Acting:
+def _acting_in_jax(example: Any, model: Model, spec: EnvSpec, device: Any) -> Acting:
     """How to act with a network that NumPy has no twin of: heads from a compiled call, their actions on the host."""
     actions = host_actions(spec.action)
     log_std_at = None if example.log_std is None else place(example, lambda m: m.log_std)
@@ -79,7 +82,7 @@ def _acting_in_jax(example: Any, model: Model, spec: EnvSpec) -> Acting:
         return head, memory
 
     def bind(params: Array) -> tuple[Array, Array | None]:
-        return jnp.asarray(params), None if log_std_at is None else params[log_std_at]
+        return jax.device_put(params, device), None if log_std_at is None else params[log_std_at]
 
     def act(bound: Any, obs: PyTree, memory: PyTree, noise: Array) -> tuple[Array, Array, PyTree]:
         params, log_std = bound

@@ -31,6 +31,8 @@ class Acting:
     """the distribution of the noise that `act` expects"""
     noise_size: int
     """noise numbers per environment and step"""
+    device: Any = None
+    """the JAX device that acts, where it has to be a certain one"""
     recurrent: bool = False
     """whether memory is carried from step to step; it starts anew after each reset row"""
 

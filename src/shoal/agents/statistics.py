@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.errors import ConfigError
+from shoal.losses.across import total
 from shoal.trees import tree_leaves, tree_map, tree_paths
 from shoal.types import Array, ArraySpec, EnvSpec, PyTree, Trajectory
 
@@ -142,17 +143,18 @@ def normalisable(leaf: ArraySpec) -> bool:
 
 
 def merged(moments: Array, rows: Array, weight: Array) -> Array:
-    """[count | mean [n] | variance [n]] with the rows [N, n] of weight True added (Chan et al. 1979, equation 2.1).
+    """[count | mean [n] | variance [n]] with the rows [N, n] of weight True added, over all shares of a batch that is
+    spread (Chan et al. 1979, equation 2.1).
 
     Shares instead of sums, so that float32 stays exact enough however many rows there were.
 
     Check: in any order and in any parts, the result is the mean and variance of all rows.
     """
     count, mean, variance = moments[0], *jnp.split(moments[1:], 2)
-    added = jnp.sum(weight, dtype=jnp.float32)
-    new_mean = jnp.sum(jnp.where(weight[:, None], rows, 0.0), 0) / jnp.maximum(added, 1.0)
+    added = total(jnp.sum(weight, dtype=jnp.float32))
+    new_mean = total(jnp.sum(jnp.where(weight[:, None], rows, 0.0), 0)) / jnp.maximum(added, 1.0)
     deviation = jnp.where(weight[:, None], rows - new_mean, 0.0)
-    new_variance = jnp.sum(jnp.square(deviation), 0) / jnp.maximum(added, 1.0)
+    new_variance = total(jnp.sum(jnp.square(deviation), 0)) / jnp.maximum(added, 1.0)
     share = added / jnp.maximum(count + added, 1.0)
     gap = new_mean - mean
     variance = (1 - share) * variance + share * new_variance + share * (1 - share) * jnp.square(gap)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from shoal.actors.synchronous import act_ahead, act_in_step
 from shoal.architectures.base import Parts, keep, make_learner_parts
-from shoal.architectures.optimisation import OptimisationConfig
+from shoal.architectures.optimisation import OptimisationConfig, make_spread
 from shoal.engines import phase, system
 
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
@@ -42,7 +42,7 @@ def make_learner(config: Config, agent):
     """One gradient step per batch."""
     from shoal.learners.single import make_single
 
-    return make_single(agent, *make_learner_parts(config, agent))
+    return make_single(agent, *make_learner_parts(config, agent), make_spread(config))
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of optimisation over several learners, which A2C and PPO share. Imports no JAX."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from shoal.architectures.base import ActorCriticConfig, require
 from shoal.architectures.sampling import IN_STEP
 from shoal.errors import ConfigError
+from shoal.records.hardware import usable_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +80,35 @@ class OptimisationConfig(ActorCriticConfig):
                 f"learner_processes={self.learner_processes} need as many actors each, and all of them; make "
                 f"--num-actors a multiple of it (now {self.all_actors} in all) and drop_slowest 0"
             )
+
+
+def make_spread(config: OptimisationConfig) -> Any:
+    """How this process shares a batch out over learners and devices. Imports JAX.
+
+    Raises: ConfigError where there are too few devices.
+    """
+    from shoal.learners.devices import learner_devices
+    from shoal.learners.spread import Spread
+
+    return Spread(config.learners, learner_devices(config.learners, config.learner_devices, cores()))
+
+
+def prepare_devices(config: Any) -> None:
+    """Before JAX starts: as many devices as the learners of a config will use. Imports JAX where they use several.
+
+    Raises: ConfigError for more than make sense.
+    """
+    if getattr(config, "learners", 1) > 1 and config.optimisation == "sync":
+        from shoal.learners.devices import make_devices
+
+        make_devices(config.learners, config.learner_devices, cores())
+
+
+def on_one_device(config: Any) -> Any:
+    """The config for a process that does not train: it acts, and makes an agent for it, on whatever devices it has."""
+    return replace(config, learner_devices=1) if hasattr(config, "learner_devices") else config
+
+
+def cores() -> int:
+    """Whole cores that this process may use."""
+    return max(1, int(usable_cores()))

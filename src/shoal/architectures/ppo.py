@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from shoal.actors.synchronous import act_ahead, act_in_step
 from shoal.architectures.base import Parts, keep, make_learner_parts, require
-from shoal.architectures.optimisation import OptimisationConfig
+from shoal.architectures.optimisation import OptimisationConfig, make_spread
 from shoal.engines import phase, system
 from shoal.errors import ConfigError
 
@@ -75,7 +75,7 @@ def make_learner(config: Config, agent):
             "carried an environment's rows stay together; lower --minibatches or raise --envs-per-actor"
         )
     steps = {"epochs": config.epochs, "minibatches": config.minibatches, "seed": config.seed}
-    return make_minibatch(agent, *make_learner_parts(config, agent), **steps)
+    return make_minibatch(agent, *make_learner_parts(config, agent), **steps, spread=make_spread(config))
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

@@ -12,12 +12,21 @@ from shoal.learners.base import Learner, LearnerState, env_steps_in, join
 from shoal.learners.optimiser import Optimiser, refuse_non_finite
 from shoal.learners.schedule import Schedule
 from shoal.learners.single import acting, learnable
+from shoal.learners.spread import ALONE, BATCH, COLUMNS, ROWS, SAME, Spread
+from shoal.losses.across import total
 from shoal.seeds import derive
 from shoal.types import Trajectory
 
 
-def make_minibatch(
-    agent: Agent, optimiser: Optimiser, schedule: Schedule, *, epochs: int, minibatches: int, seed: int
+def make_minibatch(  # noqa: PLR0913 the settings of a learner, most by name
+    agent: Agent,
+    optimiser: Optimiser,
+    schedule: Schedule,
+    *,
+    epochs: int,
+    minibatches: int,
+    seed: int,
+    spread: Spread = ALONE,
 ) -> Learner:
     """A learner that prepares a batch once (advantages under the params it arrived at) and then takes
     epochs * minibatches gradient steps on shuffled parts of it: rows, or where memory is carried environments with all
@@ -27,33 +36,44 @@ def make_minibatch(
     update costs more than the gradient. Small networks run all steps in one compiled call; networks over frames are
     slower inside a scan on the CPU (library convolutions ten times), so they make one call per minibatch.
 
-    Check: both forms give the same params.
+    Several learners shuffle their own shares; a minibatch is the union of theirs of the same number.
+
+    Check: both forms give the same params; with one minibatch any number of learners does.
     """
 
     def minibatch_step(carry, samples, learning_rate):
         params, moments = carry
         (loss, metrics), grad = jax.value_and_grad(agent.loss, has_aux=True)(params, samples)
-        params, moments, norms = optimiser.step(params, moments, grad, learning_rate)
+        params, moments, norms = optimiser.step(params, moments, total(grad), learning_rate)
         return (params, moments), {"loss/total": loss, **metrics, **norms}
 
-    run_steps = (looped if agent.sees_frames else fused)(agent, minibatch_step)
+    run_steps = (looped if agent.sees_frames else fused)(agent, minibatch_step, spread)
 
     def init(seed: int) -> LearnerState:
         params = jnp.asarray(agent.init(seed))
         return LearnerState(params, optimiser.init(params), updates=0, env_steps=0, version=0)
 
+    def order_of(trajectory: Trajectory, updates: int) -> tuple[np.ndarray, int]:
+        """The order [steps, rows of a minibatch] of rows, or of environments, and how many there are."""
+        steps, envs = trajectory.reward.shape
+        own_envs = envs // spread.learners
+        own = own_envs if agent.recurrent else own_envs * steps
+        streams = ("shuffle", *(f"shuffle/{i}" for i in range(1, spread.learners)))
+        orders = [shuffled_rows(derive(seed, stream, updates), own, epochs, minibatches) for stream in streams]
+        return spread.rows_on_devices(orders, own_envs, whole_envs=agent.recurrent), own * spread.learners
+
     def update(state: LearnerState, batch: list[Trajectory]) -> tuple[LearnerState, dict[str, float]]:
         trajectory = learnable(join(batch))
-        rows = trajectory.reward.shape[1] if agent.recurrent else trajectory.reward.size
-        order = shuffled_rows(derive(seed, "shuffle", state.updates), rows, epochs, minibatches)
+        order, rows = order_of(trajectory, state.updates)
         rate = np.float32(schedule(state.env_steps))
-        params, moments, metrics = run_steps(state.params, state.optimiser, trajectory, order, rate)
+        placed = spread.place(trajectory), spread.place_rows(order)
+        params, moments, metrics = run_steps(state.params, state.optimiser, *placed, rate)
         metrics = refuse_non_finite(summarise(jax.device_get(metrics)), state.updates)
         metrics |= {"learning_rate": float(rate), "sample_reuse": order.size / rows}
         steps = state.env_steps + env_steps_in(batch)
         return LearnerState(params, moments, state.updates + epochs * minibatches, steps, state.version + 1), metrics
 
-    return Learner(init, update, acting)
+    return Learner(init, update, acting, devices=spread.devices)
 
 
 def shuffled_rows(seed: int, rows: int, epochs: int, minibatches: int) -> np.ndarray:
@@ -74,10 +94,9 @@ def summarise(metrics: dict[str, np.ndarray]) -> dict[str, float]:
     return {k: float(np.min(v) if k == "finite" else np.mean(v)) for k, v in metrics.items()}
 
 
-def fused(agent: Agent, minibatch_step: Callable) -> Callable:
+def fused(agent: Agent, minibatch_step: Callable, spread: Spread) -> Callable:
     """All gradient steps of a batch in one compiled call."""
 
-    @jax.jit
     def run(params, moments, trajectory, order, learning_rate):
         samples = agent.prepare(params, trajectory)
 
@@ -87,24 +106,28 @@ def fused(agent: Agent, minibatch_step: Callable) -> Callable:
         (params, moments), metrics = jax.lax.scan(body, (params, moments), order)
         return agent.observe(params, trajectory), moments, metrics
 
-    return run
+    return spread.compiled(run, (SAME, SAME, BATCH, COLUMNS, SAME), SAME)
 
 
-def looped(agent: Agent, minibatch_step: Callable) -> Callable:
+def looped(agent: Agent, minibatch_step: Callable, spread: Spread) -> Callable:
     """One compiled call per gradient step."""
-    prepare, observe = jax.jit(agent.prepare), jax.jit(agent.observe)
 
-    @jax.jit
-    def step(carry, samples, rows, learning_rate):
+    def step_on(carry, samples, order, at, learning_rate):
+        rows = order[at]
         return minibatch_step(carry, jax.tree.map(lambda x: x[rows], samples), learning_rate)
+
+    prepare = spread.compiled(agent.prepare, (SAME, BATCH), ROWS)
+    observe = spread.compiled(agent.observe, (SAME, BATCH), SAME)
+    step = spread.compiled(step_on, (SAME, ROWS, COLUMNS, SAME, SAME), SAME)
 
     def run(params, moments, trajectory, order, learning_rate):
         samples = prepare(params, trajectory)
         carry, all_metrics = (params, moments), []
-        for rows in order:
-            carry, metrics = step(carry, samples, rows, learning_rate)
+        for at in range(len(order)):
+            carry, metrics = step(carry, samples, order, at, learning_rate)
             all_metrics.append(metrics)
         params, moments = carry
-        return observe(params, trajectory), moments, {k: jnp.stack([m[k] for m in all_metrics]) for k in all_metrics[0]}
+        params = jax.block_until_ready(observe(params, trajectory))
+        return params, moments, {k: jnp.stack([m[k] for m in all_metrics]) for k in all_metrics[0]}
 
     return run

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from shoal.losses.across import total
 from shoal.losses.shapes import require_equal_shapes
 
 Array = Any
@@ -31,7 +32,7 @@ class Surrogate(NamedTuple):
 
 
 def reduce(x: Array, weight: Array, reduction: Reduction = "mean") -> Array:
-    """Weighted mean or sum of x as a scalar; 0 if nothing has weight.
+    """Weighted mean or sum of x as a scalar, over all shares of a batch that is spread; 0 if nothing has weight.
 
     Check: elements of weight 0 change nothing, NaN included.
     """
@@ -39,11 +40,11 @@ def reduce(x: Array, weight: Array, reduction: Reduction = "mean") -> Array:
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction={reduction!r} is unknown; pass 'mean' or 'sum'")
     share = jnp.asarray(weight, jnp.result_type(x))
-    total = jnp.sum(share * _counted(x, weight))
+    whole = total(jnp.sum(share * _counted(x, weight)))
     if reduction == "sum":
-        return total
-    norm = jnp.sum(share)
-    return total / jnp.where(norm > 0, norm, 1.0)
+        return whole
+    norm = total(jnp.sum(share))
+    return whole / jnp.where(norm > 0, norm, 1.0)
 
 
 def normalise(advantage: Array, weight: Array, epsilon: float = 1e-8) -> Array:

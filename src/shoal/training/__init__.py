@@ -18,6 +18,7 @@ from shoal.architectures.assemble import (
     require_room,
     require_sampling,
 )
+from shoal.architectures.optimisation import on_one_device
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -92,7 +93,7 @@ def train(
     from shoal.training.process import prepare_process
     from shoal.training.session import Session  # JAX only once the settings hold
 
-    prepare_process()
+    prepare_process(config)
     parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
     run = RunDir.create(run_dir, architecture, factory.name, config.seed)
     written = {**settings, "network": network if isinstance(network, str) else _import_path(network)}
@@ -137,7 +138,7 @@ def resume(
     if settings["tensorboard"]:
         check_tensorboard()
     require_sampling(config, factory, settings["network"])
-    prepare_process()
+    prepare_process(config)
     with run.claimed():
         saved = checkpoint.load_latest(run.checkpoints_path)
         parts = make_parts(module, config, factory, settings["network"])
@@ -173,7 +174,7 @@ def load(run_dir: Path | str, *, best: bool = False, env: Any = None, network: A
     saved = (checkpoint.load_best if best else checkpoint.load_latest)(run.checkpoints_path)
     for warning in saved.warnings:
         print(warning, file=sys.stderr)
-    parts = make_parts(module, config, factory, settings["network"])
+    parts = make_parts(module, on_one_device(config), factory, settings["network"])
     state = unpack(saved.arrays, saved.meta, parts.learner.init(config.seed))
     rows = read_rows(run.metrics_path) if run.metrics_path.exists() else []
     return Result(run.path, rows, config, state, parts.agent, factory)
