@@ -37,6 +37,8 @@ class Learner(NamedTuple):
     gradient: Callable[[Array, list[Trajectory]], tuple[np.ndarray, dict[str, float]]] | None = None
     """(params [P], trajectories) -> (gradient [P] of the mean loss over valid rows, metrics), neither clipped nor
     applied: for workers that send gradients instead of trajectories. None where one update takes several steps"""
+    devices: int = 1
+    """devices over which every gradient is summed"""
 
 
 def join(batch: list[Trajectory]) -> Trajectory:
