@@ -28,9 +28,9 @@ class OptimisationConfig(ActorCriticConfig):
     drop_slowest: int = 0
     """actors whose trajectories an update of sync does not wait for: they come too late, are dropped and counted"""
 
-    @property
     samplers = IN_STEP
 
+    @property
     def all_actors(self) -> int:
         """Actors over all learners."""
         return self.num_actors * (self.learners if self.scaling == "weak" else 1)
