@@ -168,7 +168,7 @@ def refuse_together(env: VectorEnv, setting: str) -> None:
 
 def refuse_factory_together(factory: EnvFactory, setting: str) -> None:
     """The same for several environments, before any are made; passes where only they could tell."""
-    if not getattr(getattr(factory.build, "func", factory.build), "steps_apart", True):
+    if factory.traced or not getattr(getattr(factory.build, "func", factory.build), "steps_apart", True):
         raise _together(factory.name, setting)
 
 

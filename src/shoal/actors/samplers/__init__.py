@@ -18,7 +18,6 @@ from shoal import seeds
 from shoal.actors.rollout import Rollout
 from shoal.envs.base import VectorEnv
 from shoal.envs.wrappers.rest import Resting
-from shoal.errors import ConfigError
 from shoal.types import Array, Trajectory
 
 
@@ -69,7 +68,7 @@ def start(index: int, config: Any, parts: Any, epoch: int = 0) -> Sampler:
         limits = {"batch": config.inference_batch, "deadline_s": config.inference_deadline_s}
         return rollout_over(env, config, parts.agent, seed, first, CentralRollout, **limits)
     # environments written in JAX are stepped together with the agent in one compiled call, where it can be compiled
-    compiled = hasattr(env, "traced") and hasattr(parts.agent, "policy")
+    compiled = hasattr(env, "traced") and hasattr(parts.agent, "policy") and not config.decorrelate
     return rollout_over(env, config, parts.agent, seed, first, _compiled if compiled else Rollout)
 
 
@@ -106,8 +105,4 @@ def at_rest(config: Any, env: VectorEnv) -> VectorEnv:
 def _compiled(env: VectorEnv, agent: Any, *, decorrelate: int, **settings: Any) -> Any:
     from shoal.actors.jitted import JittedRollout
 
-    if decorrelate:
-        raise ConfigError(
-            f"decorrelate={decorrelate} is not for {env.spec.id}: JAX steps its environments all together; leave it out"
-        )
     return JittedRollout(env, agent, **settings)

@@ -87,10 +87,10 @@ def main(link: Link, header: dict[str, Any], descriptors: list[int], _server: Li
         slots = slice(*header["slots"])
         first = header["first_index"] + slots.start
         env = at_rest(config, parts.make_env(slots.stop - slots.start, first))
-        rollout = rollout_over(env, config, parts.agent, header["seed"], first, SharedRollout)
+        made = rollout = rollout_over(env, config, parts.agent, header["seed"], first, SharedRollout)
         page.end()
         link.send({"made": True})
-        Hands(link, rollout, slots, header["envs"]).serve()
+        Hands(link, made, slots, header["envs"]).serve()
     except Hangup:
         raise
     except BaseException as error:  # noqa: BLE001 told to the owner, which raises it
