@@ -82,7 +82,7 @@ def test_a_config_names_a_rule(name):
 
 def test_rules_that_see_the_whole_vector_are_refused():
     class Other:
-        optimiser = "lamb"
+        optimiser, epsilon_over_batch, optimiser_epsilon = "lamb", False, 1e-5
 
     with pytest.raises(ConfigError, match="optimiser='lamb' cannot work on parts") as refused:
         make_host_rule(Other())

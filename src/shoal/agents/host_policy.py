@@ -60,6 +60,8 @@ class Plan:
     tower: tuple[Layer, ...]
     log_std: tuple[int, int] | None
     """where the log standard deviations of Box actions begin and end"""
+    greedy: bool = False
+    """the head holds values of actions: the best one is taken, nothing is drawn"""
 
     def to_dict(self) -> dict[str, Any]:
         """Words and numbers only, for other processes and for JSON.
@@ -85,6 +87,7 @@ class Plan:
             and Cell(facts["cell"]["kind"], Layer(**facts["cell"]["inputs"]), Layer(**facts["cell"]["recurrent"])),
             tower=tuple(Layer(**layer) for layer in facts["tower"]),
             log_std=facts["log_std"] and tuple(facts["log_std"]),
+            greedy=facts["greedy"],
         )
 
 
@@ -126,7 +129,7 @@ def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
         head = run_layers(bound.tower, x)
         if masked:
             head = actions.only_legal(head, obs[ACTION_MASK])
-        return actions.sample(head, noise, bound.log_std), head, memory
+        return actions.mode(head) if plan.greedy else actions.sample(head, noise, bound.log_std), head, memory
 
     return Acting(
         memory=memory,

@@ -44,6 +44,8 @@ class Model(NamedTuple):
     initial_memory: PyTree
     """of one environment, or ()"""
     recurrent: bool
+    size: int
+    """numbers in the flat params that are the network's"""
 
 
 def build(network: Callable[..., Any], spec: EnvSpec, seed: int) -> ActorCritic:
@@ -97,7 +99,7 @@ def outline(network: Callable[..., Any], spec: EnvSpec) -> ActorCritic:
 
 
 def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Model:
-    """The functions over flat params [network | statistics] for one environment.
+    """The functions over flat params [network | statistics | what an architecture adds] for one environment.
 
     Args:
       model: gives form and constants; its own params are not used.
@@ -110,7 +112,7 @@ def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Mod
     initial, recurrent = _initial_memory(model.network), is_recurrent(model.network)
 
     def module(params: Array) -> ActorCritic:
-        return eqx.combine(unravel(params[: flat.size] if statistics.size else params), static)
+        return eqx.combine(unravel(params[: flat.size]), static)
 
     def seen(params: Array, obs: PyTree) -> PyTree:
         return statistics.normalise(params, without_mask(obs) if spec.masked else obs)
@@ -140,7 +142,7 @@ def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Mod
         head = legal(head[:counted], tree_map(lambda leaf: leaf[:counted], rows))
         return distribution(params, head), value.reshape(steps, envs)
 
-    return Model(heads, unroll, distribution, statistics, initial, recurrent)
+    return Model(heads, unroll, distribution, statistics, initial, recurrent, flat.size)
 
 
 def over_rows(network: Any, obs: Any) -> tuple[jax.Array, jax.Array]:

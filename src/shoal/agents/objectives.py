@@ -6,6 +6,7 @@ An objective has two functions over a `Model`: `prepare` turns a trajectory into
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,6 +116,20 @@ def actor_critic(config: Any) -> Objective:
         return _total(config, policy, flat(value[:-1]), flat(estimate.target), distribution, weight, {})
 
     return Objective(lambda _, __, trajectory: trajectory, loss)
+
+
+def explored_actor_critic(config: Any) -> Objective:
+    """As `actor_critic`, with the weight of the entropy bonus as the last of the params: each worker has its own.
+
+    Check: with `config.entropy_cost` as that number it equals `actor_critic`.
+    """
+    plain = actor_critic(replace(config, entropy_cost=0.0))
+
+    def loss(model: Model, params: Array, batch: Trajectory):
+        total, metrics = plain.loss(model, params, batch)
+        return total - jax.lax.stop_gradient(params[-1]) * metrics["loss/entropy"], metrics
+
+    return Objective(plain.prepare, loss)
 
 
 def surrogate(config: Any) -> Objective:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.errors import ConfigError
+from shoal.errors import ConfigError, NonFiniteError
 
 BETA_1, BETA_2 = 0.9, 0.999
 """Adam's decays"""
@@ -115,13 +115,13 @@ def corrected(rule: Any, rate: float, steps: int) -> float:
 
 def make_host_rule(config: Any) -> HostRule:
     """The rule that a config names: the twin of what `optimiser.make_optimiser` makes of it."""
+    growth = config.rows_per_step / config.reference_batch if config.epsilon_over_batch else 1.0
+    epsilon = config.optimiser_epsilon / growth
     rules = {
         "sgd": Sgd,
         "momentum": lambda: Momentum(config.optimiser_momentum),
-        "rmsprop": lambda: RmsProp(
-            config.optimiser_decay, config.optimiser_epsilon, config.optimiser_centred, config.epsilon_in_root
-        ),
-        "adam": lambda: Adam(config.optimiser_epsilon),
+        "rmsprop": lambda: RmsProp(config.optimiser_decay, epsilon, config.optimiser_centred, config.epsilon_in_root),
+        "adam": lambda: Adam(epsilon),
     }
     if config.optimiser not in rules:
         raise ConfigError(
@@ -137,3 +137,19 @@ def clip_to(grad: np.ndarray, max_norm: float) -> tuple[np.ndarray, float]:
     """
     norm = float(np.sqrt(np.dot(grad, grad)))
     return grad * np.float32(min(1.0, max_norm / (norm + 1e-12))), norm
+
+
+def pushable(
+    grad: np.ndarray, metrics: dict[str, float], max_grad_norm: float, updates: int
+) -> tuple[np.ndarray, dict[str, float]]:
+    """(gradient [N] clipped by its own worker, metrics with its length before).
+
+    Raises: NonFiniteError where it is not finite: pushed, it would spoil the params of all workers.
+    """
+    clipped, norm = clip_to(grad, max_grad_norm)
+    if not np.isfinite(norm):
+        raise NonFiniteError(
+            f"update {updates}: a worker's gradient is not finite; nothing of it was pushed; lower learning_rate or "
+            "max_grad_norm, or check the environment's rewards and observations"
+        )
+    return clipped, {**metrics, "grad_norm": norm}

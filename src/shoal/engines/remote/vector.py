@@ -72,8 +72,9 @@ class VectorHandle(Handle):
         if at.max_lag is not None and lag > at.max_lag:
             numbers.reject(at.lane, lag)
             return numbers.version
-        phase("push", numbers.apply, grad, rate, at.index)
-        return self._count(at, lag, samples)
+        after = phase("push", numbers.push, at.lane, at.index, grad, version, rate, samples)
+        self._tell_who_waits(numbers)
+        return after
 
     def exchange(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> tuple[np.ndarray, int]:
         """Apply a gradient chunk by chunk under locks; returns the mixed params and the version after it."""
@@ -91,7 +92,9 @@ class VectorHandle(Handle):
             phase("exchange", numbers.exchange, chunk, grad, rate, at.index, out)
 
         each_free_chunk(worker, at.locks, in_turn(numbers, at.lane, at.index), work)
-        return out, self._count(at, lag, samples)
+        numbers.count(at.lane, lag, samples)
+        self._tell_who_waits(numbers)
+        return out, numbers.version
 
     @property
     def version(self) -> int:
@@ -118,15 +121,11 @@ class VectorHandle(Handle):
         here()
         return getattr(self._attach().numbers, name)
 
-    def _count(self, at: Attached, lag: int, samples: int) -> int:
-        numbers = at.numbers
-        numbers.count(at.lane, lag, samples)
-        version = numbers.version
-        if numbers.words[WANTED] <= version:
+    def _tell_who_waits(self, numbers: Numbers) -> None:
+        if numbers.words[WANTED] <= numbers.version:
             self._tell("reached")
         else:
             self._desk.tell_now_and_then("pushed")
-        return version
 
     def _attach(self) -> Attached:
         if self._attached is None:

@@ -97,6 +97,15 @@ class Numbers:
         lane[SEEN] += samples
         self._saw(lane, lag)
 
+    def push(self, lane: np.ndarray, index: int, grad: np.ndarray, version: int, rate: float, samples: int) -> int:  # noqa: PLR0913
+        """The rule on all of it, shard by shard, in place and without a lock, counted in the worker's lane; returns the
+        version that came of it, had nobody else pushed meanwhile."""
+        lag, moments = self.version - version, self._moments_of(index)
+        for part in self.parts:
+            self.rule(self.flat[part], moments[:, part], grad[..., part], rate)
+        self.count(lane, lag, samples)
+        return version + lag + 1
+
     def reject(self, lane: np.ndarray, lag: int) -> None:
         """A push was too old."""
         lane[REJECTED] += 1
@@ -106,12 +115,6 @@ class Numbers:
         """Raises ConfigError for a gradient that does not fit."""
         if grad.shape[-1:] != self.flat.shape or grad.ndim > 2:
             raise ConfigError(f"gradient of shape {grad.shape} for params of shape {self.flat.shape}")
-
-    def apply(self, grad: np.ndarray, rate: float, index: int) -> None:
-        """The rule on all of it, shard by shard, in place and without a lock."""
-        moments = self._moments_of(index)
-        for part in self.parts:
-            self.rule(self.flat[part], moments[:, part], grad[..., part], rate)
 
     def exchange(self, chunk: int, grad: np.ndarray, rate: float, index: int, out: np.ndarray) -> None:  # noqa: PLR0913
         """The rule on one chunk by whoever holds its lock; what came of it is copied to `out` [N].

@@ -133,7 +133,7 @@ class Vector(Wire):
 
     def push(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> int:
         """Apply a gradient [N] (or [m, N], if the rule takes several) made from the params of that version; returns the
-        version after it. Nothing is locked.
+        version that it made. Nothing is locked.
 
         The work is timed, and in virtual time charged, as a phase named push.
 
@@ -149,8 +149,10 @@ class Vector(Wire):
         if self.max_lag is not None and lag > self.max_lag:
             numbers.reject(lane, lag)
             return self.version
-        self.kernel.run_wire_work(worker, "push", numbers.apply, (grad, rate, self._role(worker)[1]))
-        return self._count(lane, lag, samples)
+        args = (lane, self._role(worker)[1], grad, version, rate, samples)
+        after = self.kernel.run_wire_work(worker, "push", numbers.push, args)
+        self._tell_who_waits()
+        return after
 
     def exchange(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> tuple[np.ndarray, int]:
         """Apply a gradient chunk by chunk, each under its lock, in the order in which they are free; returns what came
@@ -172,7 +174,9 @@ class Vector(Wire):
             self.kernel.run_wire_work(worker, "exchange", numbers.exchange, args)
 
         each_free_chunk(worker, self.locks, in_turn(numbers, lane, index), work)
-        return out, self._count(lane, lag, samples)
+        numbers.count(lane, lag, samples)
+        self._tell_who_waits()
+        return out, self.version
 
     @property
     def version(self) -> int:
@@ -230,12 +234,9 @@ class Vector(Wire):
             if pushed:
                 self._row(worker, "GRAD").add_many(pushed, size, (new[LAG_SUM], now[LAG_MAX]))
 
-    def _count(self, lane: np.ndarray, lag: int, samples: int) -> int:
-        self.numbers.count(lane, lag, samples)
-        version = self.version
-        if self.numbers.words[WANTED] <= version:
+    def _tell_who_waits(self) -> None:
+        if self.numbers.words[WANTED] <= self.version:
             self.reached()
-        return version
 
     def _role(self, worker: Worker) -> tuple[str, int]:
         return worker.roles.get(self.path, (worker.role, worker.index))
