@@ -17,20 +17,27 @@ from shoal.engines.base import Engine
 NAMES = tuple(registry.ARCHITECTURES)
 ENV = "toy:catch"
 NUM_ACTORS, ENVS_PER_ACTOR, UNROLL = 2, 2, 6
+WITHOUT_TRAJECTORIES = ("a3c",)
+"""architectures whose workers learn: what they look at crosses nowhere"""
 
 
 @dataclass
 class Run:
-    """What a visit sees, update by update."""
+    """What a visit sees, update by update; and where no trajectory comes to it, what workers say of their gradients."""
 
     engine: Engine
     states: list[Any] = field(default_factory=list)
     lags: list[np.ndarray] = field(default_factory=list)
     senders_versions: list[list[int]] = field(default_factory=list)
 
+    def note(self, **metrics):
+        if "learnt" in metrics:
+            self.lags.append(np.atleast_1d(metrics["learnt"]["lag"]))
+
     def visit(self, state, batch, metrics):
         self.states.append(state)
-        self.lags.append(np.concatenate([state.version - 1 - item.version for item in batch]))
+        if batch:
+            self.lags.append(np.concatenate([state.version - 1 - item.version for item in batch]))
         self.senders_versions.append([int(item.version[0]) for item in batch])
         return state
 
@@ -48,6 +55,8 @@ def config_of(architecture: str, updates: int, seed: int = 0, **fields: Any) -> 
         "seed": seed,
         "anneal_learning_rate": False,
     }
+    if architecture in WITHOUT_TRAJECTORIES:
+        small["pushes_per_visit"] = 1
     config = dataclasses.replace(registry.load(architecture).Config(), **{**small, **fields})
     trajectories = getattr(config, "batch_trajectories", config.num_actors)
     return dataclasses.replace(config, env_steps=updates * trajectories * config.envs_per_actor * config.unroll_length)
@@ -65,6 +74,7 @@ def run_small(
     """The architecture's own `run`, on the named engine, for about `updates` updates."""
     module, config = registry.load(architecture), config_of(architecture, updates, **fields)
     run = Run(make_engine(engine, order=order))
+    run.engine.on_note = run.note
     parts = parts_of(architecture, config) if parts is None else parts
     if engine == "processes":
         run.engine.preload = preloads(parts.agent, module, config)

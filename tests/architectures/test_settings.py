@@ -28,7 +28,19 @@ REFUSED = [
     ("appo", {"max_lag": -1}, "max_lag"),
     ("appo", {"minibatches": 10_000}, "minibatches=10000 is more than the 1024 rows"),
     ("appo", {"clip": 0.0}, "clip"),
+    ("seed", {"inference_deadline_s": 0.0}, "inference_deadline_s=0.0 must be above 0"),
+    ("seed", {"inference_batch": 17}, "inference_batch=17 must lie in [0, 16]"),
+    ("seed", {"inference_batch": -1}, "inference_batch"),
+    ("seed", {"reset": "wait"}, "reset='wait'"),
+    ("seed", {"sampler": "serial"}, "sampler='serial' is not for this architecture"),
     ("impala", {"max_lag": 2, "forced_lag": 5}, "max_lag"),
+    ("a3c", {"normalise_obs": True}, "normalise_obs needs a learner that sees all batches"),
+    ("a3c", {"normalise_reward": True}, "normalise_reward needs"),
+    ("a3c", {"agent": "two_step_q"}, "use actor_critic or one_step_q or n_step_q or one_step_sarsa"),
+    ("a3c", {"target_interval": 0}, "target_interval=0 must be above 0"),
+    ("a3c", {"pushes_per_visit": 0}, "pushes_per_visit=0"),
+    ("a3c", {"entropy_spread": 0.5}, "entropy_spread=0.5 must be 1 or more"),
+    ("a3c", {"optimiser": "lamb"}, "use adam or rmsprop or momentum or sgd"),
     ("a2c", {"env_steps": 1e5}, "env_steps=100000.0 must be a whole number"),
     ("a2c", {"num_actors": True}, "num_actors=True"),
     ("a2c", {"learning_rate": "fast"}, "learning_rate='fast' must be a number"),
@@ -82,7 +94,7 @@ def test_presets_follow_the_form_of_the_environment(architecture):
 def test_bodies_of_mujoco_have_their_numbers_normalised(architecture, env_id, is_body):
     spec = EnvSpec(env_id, ArraySpec((17,), "float32"), Box((6,), (-1.0,) * 6, (1.0,) * 6), 1000)
     config = presets.preset(architecture, spec)
-    assert config.normalise_obs == config.normalise_reward == is_body
+    assert config.normalise_obs == config.normalise_reward == (is_body and architecture != "a3c")
     assert config.discount == (0.99 if is_body else 0.9)
 
 

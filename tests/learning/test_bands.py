@@ -34,6 +34,7 @@ def final_returns(architecture, env, folder, seeds=SEEDS, **settings):
         ("ppo", "CartPole-v1", 450),
         ("impala", "CartPole-v1", 450),
         ("appo", "CartPole-v1", 450),
+        ("seed", "CartPole-v1", 450),
         ("ppo", "Pendulum-v1", -300),
     ],
 )

@@ -17,6 +17,8 @@ EXTRA = {
     "ppo": {"epochs": 2, "minibatches": 2},
     "impala": {"batch_trajectories": 1},
     "appo": {"batch_trajectories": 1},
+    "seed": {"batch_trajectories": 1},
+    "a3c": {"pushes_per_visit": 4},
 }
 
 

@@ -18,7 +18,7 @@ from training.runs import checkpoints, everything_in, train, untimed_rows
 
 CASES = [
     ("a2c", "inline"), ("ppo", "inline"), ("impala", "inline"), ("ppo", "threads"), ("impala", "threads"),
-    ("appo", "threads"),
+    ("appo", "threads"), ("seed", "threads"), ("a3c", "inline"), ("a3c", "threads"),
 ]  # fmt: skip
 
 

@@ -270,6 +270,8 @@ def test_default_engines():
         "ppo": "inline",
         "impala": "threads",
         "appo": "threads",
+        "seed": "threads",
+        "a3c": "processes",
     }
     assert default_engine("a2c", 2) == "threads"
 

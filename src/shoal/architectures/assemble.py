@@ -115,7 +115,7 @@ def working_parts(
     env_kwargs: dict[str, Any],
     architecture: str,
     fields: dict[str, Any],
-    network: str,
+    network: str | None,
     plan: dict[str, Any] | None,
     seed: int,
 ) -> Parts:
@@ -126,7 +126,7 @@ def working_parts(
       env, env_kwargs: what `envs.resolve` takes.
       architecture: full name of the architecture's module.
       fields: those of its Config.
-      network: a name that `networks.resolve` takes.
+      network: a name that `networks.resolve` takes; None for a worker that does not act.
       plan: how to act in NumPy; with it JAX is not imported.
 
     Check: a rollout of these parts is a rollout of the original ones.
@@ -134,13 +134,15 @@ def working_parts(
     module = importlib.import_module(architecture)
     config = module.Config(**fields)
     factory = environment_for(config, envs.resolve(env, env_kwargs))
-    if plan is not None:
+    if network is None:
+        agent = None
+    elif plan is not None:
         agent = acting_in_numpy(Plan.from_dict(plan), factory.spec)
     else:
         from shoal.networks.resolve import resolve
 
         agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
-    learner = module.make_learner(config, agent) if learns_in_workers(module, config) else None
+    learner = module.make_learner(config, agent) if agent and learns_in_workers(module, config) else None
     origin = f"{__name__}:working_parts", (env, env_kwargs, architecture, fields, network, plan)
     return Parts(factory.spec, maker_of(config, factory), agent, learner=learner, seed=seed, origin=origin)
 
@@ -160,8 +162,8 @@ def require_room(config: Any, spec: EnvSpec) -> None:
     """
     row = sum(np.dtype(leaf.dtype).itemsize * int(np.prod(leaf.shape)) for leaf in tree_leaves(spec.obs))
     unroll = (config.unroll_length + 1) * config.envs_per_actor * (row + ROW_BYTES)
-    require_files(config.num_actors)
-    require_memory(SLOTS * unroll * config.num_actors, f"the unrolls of {config.num_actors} actors")
+    require_files(config.all_actors)
+    require_memory(SLOTS * unroll * config.all_actors, f"the unrolls of {config.all_actors} actors")
 
 
 def refuse_nameless(factory: EnvFactory, network: Any, otherwise: str) -> None:
@@ -182,5 +184,8 @@ def segment_seed(config: Any, env_steps: int) -> int:
 
 
 def default_engine(architecture: str, num_actors: int, sampler: str = "auto") -> str:
-    """Where to run if nobody said: one actor in lock-step has nothing to overlap with, so threads would only cost."""
+    """Where to run if nobody said: one actor in lock-step has nothing to overlap with, so threads would only cost; and
+    actors that learn side by side need a process each, since threads take turns."""
+    if architecture == "a3c":
+        return "processes"
     return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 and sampler != "async" else "threads"

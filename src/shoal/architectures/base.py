@@ -34,6 +34,12 @@ class Parts(NamedTuple):
         act as these do. None where there is none."""
         return self.origin and (self.origin[0], (*self.origin[1], self.seed))
 
+    @property
+    def without_network(self) -> "Parts":
+        """Parts for a worker that only steps environments: neither here nor elsewhere is there anything that acts."""
+        origin = self.origin and (self.origin[0], (*self.origin[1][:4], None, None))
+        return self._replace(agent=None, learner=None, origin=origin)
+
 
 def keep(state: Any, _batch: list, _metrics: dict[str, float]) -> Any:
     """The visit that changes nothing."""
@@ -104,20 +110,14 @@ class ActorCriticConfig:
     """agent steps after which an episode is truncated; none: the environment's own limit"""
     mask_from_info: bool = False
     """take the mask over actions from the environment's info["action_mask"]"""
+    sampler: Literal["auto", "serial", "parallel", "central", "alternating", "async"] = "auto"
+    """how an actor collects: serial; parallel, where workers act, too; central, where workers step and the actor acts;
+    alternating, the same in two groups; async, one batch ahead of the learner. auto: central where there are workers"""
     env_workers: int = 0
     """processes for each actor's environments (alternating: for each of its two groups); 0: the actor steps them
     itself"""
     step_timeout: float = 60.0
     """seconds that an environment in a worker process may take over a step before it is ended"""
-
-    @property
-    sampler: Literal["auto", "serial", "parallel", "central", "alternating", "async"] = "auto"
-    """how an actor collects: serial; parallel, where workers act, too; central, where workers step and the actor acts;
-    alternating, the same in two groups; async, one batch ahead of the learner. auto: central where there are workers"""
-    def all_actors(self) -> int:
-        """Actors in all."""
-        return self.num_actors
-
     inference_batch: int = 0
     """central: environments that must have answered before the actor acts in them; 0: all"""
     inference_deadline_s: float | None = None
@@ -130,6 +130,12 @@ class ActorCriticConfig:
     """random steps, at most, that each environment takes before its first row, so that episodes are not in step"""
 
     samplers = COLLECTING
+
+    @property
+    def all_actors(self) -> int:
+        """Actors in all."""
+        return self.num_actors
+
     @property
     def num_envs(self) -> int:
         """Environments over all actors."""

@@ -40,6 +40,8 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "ppo": {"learning_rate": 2.5e-3},
     "impala": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "appo": {"learning_rate": 2.5e-3, "batch_trajectories": 1},
+    "seed": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
+    "a3c": {"envs_per_actor": 4, "unroll_length": 16, "trace_decay": 0.95, "learning_rate": 2e-3},
 }
 """small network, rewards of about one an episode"""
 
@@ -51,7 +53,10 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "ppo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 10, "minibatches": 8},
     "impala": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "appo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 4, "minibatches": 4},
-}
+    "seed": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
+    "a3c": {"envs_per_actor": 4, "unroll_length": 16, "discount": 0.9, "trace_decay": 0.95, "reward_scale": 0.1,
+            "entropy_cost": 0.0},
+}  # fmt: skip
 """dense rewards of tens a step are scaled to about one; a horizon of ten steps suffices for swing-ups"""
 
 MUJOCO_IDS = re.compile(
@@ -68,7 +73,10 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "ppo": {**_BODIES, "unroll_length": 256, "epochs": 10, "minibatches": 32, "learning_rate": 3e-4},
     "impala": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3, "batch_trajectories": 1},
     "appo": {**_BODIES, "unroll_length": 128, "epochs": 4, "minibatches": 16, "learning_rate": 3e-4},
-}
+    "seed": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3, "batch_trajectories": 1},
+    "a3c": {"env_steps": 1_000_000, "envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "reward_scale": 0.1,
+            "entropy_cost": 0.0},
+}  # fmt: skip
 """numbers of every scale, so observations and rewards are normalised; PPO as in Schulman et al. 2017, table 3, with its
 2,048 steps a batch over eight environments"""
 
@@ -78,6 +86,8 @@ MINATAR: dict[str, dict[str, Any]] = {
     "ppo": {**_GAMES, "unroll_length": 128, "minibatches": 8, "learning_rate": 2.5e-3},
     "impala": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "appo": {**_GAMES, "batch_trajectories": 1, "minibatches": 8, "learning_rate": 2.5e-3},
+    "seed": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
+    "a3c": {**_GAMES, "envs_per_actor": 32, "unroll_length": 16, "trace_decay": 0.95, "learning_rate": 2e-3},
 }
 """many environments, since they are stepped on the device, and longer runs"""
 
@@ -91,5 +101,10 @@ ATARI: dict[str, dict[str, Any]] = {
                "max_grad_norm": 40.0},
     "appo": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 8, "unroll_length": 50,
              "batch_trajectories": 2, "reward_clip": 1.0, "learning_rate": 5e-4},
+    "seed": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 8, "unroll_length": 20,
+             "batch_trajectories": 2, "reward_clip": 1.0, "learning_rate": 6e-4, "optimiser": "rmsprop",
+             "max_grad_norm": 40.0},
+    "a3c": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 1, "unroll_length": 5, "reward_clip": 1.0,
+            "learning_rate": 7e-4, "max_grad_norm": 40.0},
 }  # fmt: skip
 """rewards clipped to one as in the papers; network costs dominate on a CPU"""

@@ -12,10 +12,12 @@ ARCHITECTURES = {
     "ppo": "shoal.architectures.ppo",
     "impala": "shoal.architectures.impala",
     "appo": "shoal.architectures.appo",
+    "seed": "shoal.architectures.seed",
+    "a3c": "shoal.architectures.a3c",
 }
 
 PLANNED = (
-    "pg", "a3c", "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "seed", "es", "alphazero",
+    "pg", "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "es", "alphazero",
     "pbt", "ftw", "rapid", "gps",
 )  # fmt: skip
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens after each update: count, write a row, save a checkpoint, decide to stop."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,8 @@ class Recorder:
         self._generated: list[int] = []
         self._restarted: list[str] = []
         self._learnt: list[dict[str, Any]] = []
+        self._batches: list[list[int]] = []
+        self._batch_sizes: Counter[int] = Counter()
         self._sums: dict[str, list[float]] = {}
         self._lags: list[np.ndarray] = []
         self._row_steps, self._row_s, self._view_s, self._saved_s = 0, 0.0, 0.0, 0.0
@@ -151,7 +154,7 @@ class Recorder:
         if self.events is not None:
             self.events.write(row)
         self._show(row)
-        self._sums, self._lags = {}, []
+        self._sums, self._lags, self._batch_sizes = {}, [], Counter()
         self._row_steps, self._row_s, self._view_s = self.state.env_steps, now, now
         self._seconds = self._totals()
 
@@ -213,6 +216,8 @@ class Recorder:
             self._restarted.append(metrics["env_worker_restarted"])
         if "learnt" in metrics:
             self._learnt.append(metrics["learnt"])
+        if "inference_batches" in metrics:
+            self._batches.append(metrics["inference_batches"])
 
     def _count_generated(self) -> int:
         while self._generated:  # taken one by one: actors go on appending
@@ -236,6 +241,7 @@ class Recorder:
         if self._lags:
             lags = np.concatenate(self._lags)
             row |= {"policy_lag_mean": float(lags.mean()), "policy_lag_max": int(lags.max())}
+        row |= self._inference_batches()
         fill = self.engine.fill().get("TRAJ")
         if fill is not None:
             row["queue_fill_frac"] = fill
@@ -249,6 +255,16 @@ class Recorder:
             row["trajectories_dropped"] = dropped
         totals = self._totals()
         return row | {name: value - self._seconds.get(name, 0.0) for name, value in totals.items()}
+
+    def _inference_batches(self) -> dict[str, float]:
+        """Requests that were answered together since the row before: their mean, and how often each number came."""
+        while self._batches:  # taken one by one: the inference worker goes on appending
+            self._batch_sizes.update(self._batches.pop())
+        sizes = self._batch_sizes
+        if not sizes:
+            return {}
+        mean = sum(size * count for size, count in sizes.items()) / sizes.total()
+        return {"inference_batch_mean": mean} | {f"inference_batch/{size}": sizes[size] for size in sorted(sizes)}
 
     def _log_losses(self) -> int:
         """Log workers that were started anew or dropped since the last look; how many there were in this segment."""

@@ -34,7 +34,7 @@ class Request(NamedTuple):
 class _Open:
     """A request without its answer, or an answer not yet fetched."""
 
-    __slots__ = ("answer", "answer_nbytes", "answered", "client", "epoch", "nbytes", "sent", "server")
+    __slots__ = ("answer", "answer_nbytes", "answered", "client", "epoch", "nbytes", "sent", "server", "taken")
 
     def __init__(self, client: Worker, size: int, sent: float):
         self.client, self.epoch, self.nbytes, self.sent = client, client.epoch, size, sent
@@ -42,6 +42,8 @@ class _Open:
         self.answer: Any = None
         self.answer_nbytes = 0
         self.server: Worker | None = None
+        self.taken: tuple[Worker, Request] | None = None
+        """by whom, until it is answered"""
 
 
 class Service(Wire):
@@ -59,6 +61,8 @@ class Service(Wire):
         self._pending: deque[Request] = deque()
         self._open: dict[int, _Open] = {}
         self._servers: deque[Worker] = deque()
+        self._epochs: dict[Worker, int] = {}
+        """of servers, when they took last"""
         self._tickets = 0
         self._ask_row = self.ledger.row(self.path, source, target, ask, self.kernel.via)
         self._answer_row = self.ledger.row(self.path, target, source, answer, self.kernel.via)
@@ -108,16 +112,23 @@ class Service(Wire):
         return self.kernel.unwrap(worker, opened.answer)
 
     def take(self) -> list[Request]:
-        """The next batch of requests, at least one; waits for it. Raises Ended when no client is left."""
+        """The next batch of requests, at least one; waits for it. Raises Ended when no client is left.
+
+        A server that was started anew gets first what it had taken before and not answered.
+        """
         worker = here()
         self.index_of(worker, self.target, "take")
         with self.kernel.lock:
+            if self._epochs.setdefault(worker, worker.epoch) != worker.epoch:
+                self._epochs[worker] = worker.epoch
+                self._put_back(worker)
             while not self._ripe():
                 self._wait_for_requests(worker)
             batch = [self._pending.popleft() for _ in range(min(self.batch, len(self._pending)))]
             for request in batch:
                 opened = self._open.get(request.ticket)
                 if opened is not None:
+                    opened.taken = worker, request
                     own = opened.client is worker
                     self._row(own, self._ask_row).add(opened.nbytes)
         return [request._replace(item=self.kernel.unwrap(worker, request.item)) for request in batch]
@@ -146,6 +157,10 @@ class Service(Wire):
             for opened in list(self._open.values()):
                 if opened.client.waiting_in == self._call_text:
                     self.kernel.wake(opened.client)
+
+    def _put_back(self, server: Worker) -> None:
+        left = [o.taken[1] for o in self._open.values() if o.taken is not None and o.taken[0] is server]
+        self._pending.extendleft(reversed(left))
 
     def _ripe(self) -> bool:
         pending = self._pending
@@ -177,6 +192,7 @@ class Service(Wire):
         opened = self._open.get(ticket)
         if opened is None:
             return
+        opened.taken = None
         if opened.client.ended or opened.client.epoch != opened.epoch:
             del self._open[ticket]
             return
