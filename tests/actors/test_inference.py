@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Central inference: the same trajectories as actors that act themselves, and no unroll of two runs or wrong policies."""
+"""Central inference: the trajectories of actors that act themselves, and no unroll of two runs or wrong policies."""
 
 import numpy as np
 import pytest

@@ -118,6 +118,29 @@ def test_an_answer_to_a_restarted_client_is_thrown_away(kind):
 
 
 @on_every_engine
+def test_a_restarted_server_gets_first_what_it_had_not_answered(kind):
+    def fails_once(index, service):
+        while True:
+            requests = service.take()
+            if me().epoch == 0 and requests[0].item >= 1:
+                raise ValueError("after taking")
+            service.reply(requests, [(me().epoch, request.item) for request in requests])
+
+    def client(index, service, results):
+        results.put([service.call(number) for number in range(3)])
+
+    def program():
+        with system("s", "body") as s:
+            service = s.service("OBS", "ACT", "actor", "inference", 1, 1.0)
+            results = s.channel("RESULT", "actor", "body", 1)
+            s.spawn("inference", 1, fails_once, service, on_failure="restart")
+            s.spawn("actor", 1, client, service, results)
+            return results.get()
+
+    assert engine_of(kind).run(program) == [[(0, 0), (1, 1), (1, 2)]]
+
+
+@on_every_engine
 def test_a_ticket_is_good_for_once(kind):
     def program():
         with system("s", "both") as s:
