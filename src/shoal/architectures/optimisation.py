@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of optimisation over several learners, which A2C and PPO share. Imports no JAX."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -8,6 +9,9 @@ from shoal.architectures.base import ActorCriticConfig, require
 from shoal.architectures.sampling import IN_STEP
 from shoal.errors import ConfigError
 from shoal.records.hardware import usable_cores
+
+DEVICE_FIELDS = ("learners", "learner_devices", "learner_processes", "optimisation")
+"""on which it depends how many devices a process needs"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,11 @@ class OptimisationConfig(ActorCriticConfig):
                 f"drop_slowest={self.drop_slowest} leaves none of {self.all_actors} actors to learn from; lower "
                 "--drop-slowest or raise --num-actors"
             )
+        if self.drop_slowest and self.sampler == "async":
+            raise ConfigError(
+                f"drop_slowest={self.drop_slowest} drops what comes late, which sampler='async' makes all of it; use "
+                "another --sampler or drop_slowest 0"
+            )
         envs = self.trajectories_per_update * self.envs_per_actor
         if envs % self.learners:
             raise ConfigError(
@@ -93,15 +102,27 @@ def make_spread(config: OptimisationConfig) -> Any:
     return Spread(config.learners, learner_devices(config.learners, config.learner_devices, cores()))
 
 
-def prepare_devices(config: Any) -> None:
-    """Before JAX starts: as many devices as the learners of a config will use. Imports JAX where they use several.
+def prepare_devices(fields: Mapping[str, Any]) -> None:
+    """As many devices as the learners of a config will use. Imports JAX where they use several.
+
+    Has to come before JAX starts, which importing an environment may do: so before anything is known but the fields
+    that were given, which may be nonsense still; whoever checks them will say so.
 
     Raises: ConfigError for more than make sense.
     """
-    if getattr(config, "learners", 1) > 1 and config.optimisation == "sync":
+    learners, asked = (_whole(fields.get(name)) for name in ("learners", "learner_devices"))
+    if learners > 1 and fields.get("optimisation", "sync") == "sync" and _whole(fields.get("learner_processes")) <= 1:
         from shoal.learners.devices import make_devices
 
-        make_devices(config.learners, config.learner_devices, cores())
+        make_devices(learners, asked, cores())
+
+
+def _whole(value: Any) -> int:
+    """A number that was given, maybe as a word; 0 for nonsense."""
+    try:
+        return max(0, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def on_one_device(config: Any) -> Any:

@@ -82,13 +82,16 @@ def run(config: Config, parts: Parts, state=None, visit=keep):
     """Train from `state`, or from the seed, until config.env_steps were received; returns the last state."""
     state = parts.learner.init(config.seed) if state is None else state
     with system("ppo", "learner") as s:
-        params = s.store("PARAM", "learner", parts.learner.acting(state), version=state.version)
+        acting = parts.learner.acting(state)
+        params = s.store("PARAM", "learner", acting, version=state.version)
+        gradients = s.reduction("GRAD", "learner", parts.learner.devices, acting, done=state.updates)
         act, max_lag = (act_ahead, 1) if config.sampler == "async" else (act_in_step, 0)
-        trajectories = s.channel("TRAJ", "actor", "learner", config.num_actors, versions=params, max_lag=max_lag)
-        s.spawn("actor", config.num_actors, act, config, parts, params, trajectories)  # envs > actors
+        trajectories = s.channel("TRAJ", "actor", "learner", config.all_actors, versions=params, max_lag=max_lag)
+        s.spawn("actor", config.all_actors, act, config, parts, params, trajectories)  # envs > actors
         while state.env_steps < config.env_steps:
-            batch = trajectories.get(config.num_actors, by_sender=True)  # actors > learner
+            batch = trajectories.get(config.trajectories_per_update, by_sender=True)  # actors > learner
             state, metrics = phase("update", parts.learner.update, state, batch)
+            gradients.reached(state.updates)  # learners > learners
             params.publish(phase("publish", parts.learner.acting, state))  # learner > actors
             state = visit(state, batch, metrics)
     return state

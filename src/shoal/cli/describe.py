@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`shoal describe ARCH`."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from shoal.architectures import registry
+from shoal.cli.parsing import parse_command
 from shoal.errors import ConfigError
 
-USAGE = """usage: shoal describe ARCH
+USAGE = """usage: shoal describe ARCH [fields]
 
 Draw an architecture's data flow, then run it for a moment in simulated time and list what crossed between its roles.
 
@@ -21,16 +23,15 @@ def run(argv: Sequence[str]) -> int:
     if argv[0] in ("-h", "--help"):
         print(USAGE.format(names=", ".join(registry.ARCHITECTURES)), end="")
         return 0
-    if len(argv) > 1:
-        raise ConfigError(f"unexpected {argv[1]!r}; describe takes one architecture")
     module = registry.load(argv[0])
+    config = parse_command(module.Config, argv[1:], f"shoal describe {argv[0]}")
     print((module.__doc__ or "").strip())
     print(f"\nmust cross:       {', '.join(module.MUST_CROSS)}")
     print(f"must never cross: {', '.join(module.MUST_NEVER_CROSS)}")
 
     from shoal.placement.flow import flow_of
 
-    rows = flow_of(argv[0])
+    rows = flow_of(argv[0], **dataclasses.asdict(config))
     print("\nCrossed in a short trial in simulated time:")
     print(f"  {'wire':<34}{'messages':>9}{'bytes each':>12}{'lag mean':>10}{'lag max':>9}")
     for row in rows:

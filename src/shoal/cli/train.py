@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from shoal.architectures import presets, registry
+from shoal.architectures.optimisation import DEVICE_FIELDS, prepare_devices
 from shoal.cli.list import first_line
 from shoal.cli.parsing import flags_of, parse, value_of
 from shoal.envs import resolve
@@ -102,6 +103,8 @@ def parse_fields(architecture: str, argv: Sequence[str]) -> tuple[Options, Any]:
     """
     module = registry.load(architecture)
     env = value_of("--env", argv)
+    given = {name: value_of(f"--{name.replace('_', '-')}", argv) for name in DEVICE_FIELDS}
+    prepare_devices({name: value for name, value in given.items() if value is not None})
     config = module.Config() if env is None else preset_for(architecture, env, value_of("--env-kwargs", argv) or "{}")
     form = dataclasses.make_dataclass(
         "Train",

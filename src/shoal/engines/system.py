@@ -16,6 +16,7 @@ from typing import Any, Literal
 from shoal.engines.faults import Ended, RoleFailed, Stopped, one_line
 from shoal.engines.wires.channel import Channel
 from shoal.engines.wires.numbers import Rule
+from shoal.engines.wires.reduction import Reduction
 from shoal.engines.wires.service import Service
 from shoal.engines.wires.store import Store
 from shoal.engines.wires.vector import Vector
@@ -102,6 +103,18 @@ class System:
     ) -> Vector:
         """Shared flat params with their update rule, pulled from and pushed to by anybody. See Vector."""
         return self._own(Vector(self, owner, init, rule, shards, moments, source, max_lag, locked, version, samples))
+
+    def reduction(  # noqa: PLR0913 one declaration says all about a wire
+        self,
+        message: str,
+        role: str,
+        members: int,
+        like: Any,
+        via: Literal["device", "network"] = "device",
+        done: int = 0,
+    ) -> Reduction:
+        """Sums over a role's workers that compiled code makes: only counted. See Reduction."""
+        return self._own(Reduction(self, message, role, members, like, via, done))
 
     def group(self, role: str) -> Group:
         """The workers of a role, made when first spoken of."""

@@ -15,16 +15,20 @@ CARTPOLE_PARAMS = 9_155
 UPDATES = 20
 
 
-def flow_of(architecture: str, spec: EnvSpec = CARTPOLE, params_size: int = CARTPOLE_PARAMS) -> list[dict[str, Any]]:
-    """Ledger rows of about UPDATES updates with two actors or more.
+def flow_of(
+    architecture: str, spec: EnvSpec = CARTPOLE, params_size: int = CARTPOLE_PARAMS, **fields: Any
+) -> list[dict[str, Any]]:
+    """Ledger rows of about UPDATES updates with two actors or more; `fields` change the Config. Every learner that sums
+    gradients has a device of its own here, unless told otherwise.
 
     Check: the rows have the messages, roles and bytes per message of a real run.
     """
     module = registry.load(architecture)
-    config = module.Config()
+    config = module.Config(**fields)
     config = dataclasses.replace(config, num_actors=max(config.num_actors, 2), **_budget(config))
     engine = make_engine("simulated")
-    engine.run(module.run, config, twin_parts(spec, params_size))
+    devices = getattr(config, "learner_devices", 0) or getattr(config, "learners", 1)
+    engine.run(module.run, config, twin_parts(spec, params_size, devices=devices))
     return engine.rows()
 
 

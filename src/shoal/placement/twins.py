@@ -78,7 +78,7 @@ def twin_agent(spec: EnvSpec) -> Acting:
     )
 
 
-def twin_learner(params_size: int, updates_per_batch: int = 1) -> Learner:
+def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1) -> Learner:
     """A learner that counts and never changes its params."""
 
     def update(state: LearnerState, batch: list) -> tuple[LearnerState, dict[str, float]]:
@@ -94,10 +94,11 @@ def twin_learner(params_size: int, updates_per_batch: int = 1) -> Learner:
         update=update,
         acting=lambda state: zeros((params_size,)),
         gradient=lambda params, batch: (zeros((params_size,)), {}),
+        devices=devices,
     )
 
 
-def twin_parts(spec: EnvSpec, params_size: int, updates_per_batch: int = 1) -> Parts:
+def twin_parts(spec: EnvSpec, params_size: int, updates_per_batch: int = 1, devices: int = 1) -> Parts:
     """Parts for an environment of this form and params of this size. Needs no JAX.
 
     Check: the ledger of a run on twins has the rows and bytes of a run on real parts.
@@ -106,6 +107,6 @@ def twin_parts(spec: EnvSpec, params_size: int, updates_per_batch: int = 1) -> P
         spec=spec,
         make_env=lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index),
         agent=twin_agent(spec),
-        learner=twin_learner(params_size, updates_per_batch),
+        learner=twin_learner(params_size, updates_per_batch, devices),
         seed=0,
     )

@@ -18,7 +18,7 @@ from shoal.architectures.assemble import (
     require_room,
     require_sampling,
 )
-from shoal.architectures.optimisation import on_one_device
+from shoal.architectures.optimisation import on_one_device, prepare_devices
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -74,11 +74,12 @@ def train(
     Check: two runs with order="fixed" and equal arguments give equal params.
     """
     module = registry.load(architecture)
+    prepare_devices({**(vars(config) if dataclasses.is_dataclass(config) else {}), **fields})
     factory = envs.resolve(env, env_kwargs)
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
     factory = environment_for(config, factory)
     settings = {
-        "engine": engine or default_engine(architecture, config.num_actors, config.sampler),
+        "engine": engine or default_engine(architecture, config.all_actors, config.sampler),
         "order": order,
         "network": network,
         "env_kwargs": env_kwargs or {},
@@ -93,7 +94,7 @@ def train(
     from shoal.training.process import prepare_process
     from shoal.training.session import Session  # JAX only once the settings hold
 
-    prepare_process(config)
+    prepare_process()
     parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
     run = RunDir.create(run_dir, architecture, factory.name, config.seed)
     written = {**settings, "network": network if isinstance(network, str) else _import_path(network)}
@@ -130,6 +131,7 @@ def resume(
 
     run = RunDir.open(run_dir)
     facts = run.read_config()
+    prepare_devices({**facts["config"], **fields})
     module, factory, config, settings = _rebuild(run, facts, env, network)
     config = configure(module, config, fields)
     factory = environment_for(config, factory)
@@ -138,7 +140,7 @@ def resume(
     if settings["tensorboard"]:
         check_tensorboard()
     require_sampling(config, factory, settings["network"])
-    prepare_process(config)
+    prepare_process()
     with run.claimed():
         saved = checkpoint.load_latest(run.checkpoints_path)
         parts = make_parts(module, config, factory, settings["network"])

@@ -5,21 +5,14 @@ import ctypes
 import os
 import sys
 from pathlib import Path
-from typing import Any
-
-from shoal.architectures.optimisation import prepare_devices
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def prepare_process(config: Any) -> None:
-    """Keep freed memory and compiled updates, which only saves time, and make the devices that learners will use.
-
-    Raises: ConfigError where these are more than make sense.
-    """
+def prepare_process() -> None:
+    """Keep freed memory and compiled updates; both only save time."""
     keep_freed_memory()
     keep_compiled_code()
-    prepare_devices(config)
 
 
 def keep_freed_memory() -> bool:

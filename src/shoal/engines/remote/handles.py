@@ -111,6 +111,14 @@ class ServiceHandle(Handle):
         self._tell("reply", list(answers), tickets=[[r.index, r.epoch, r.ticket] for r in requests])
 
 
+class ReductionHandle(Handle):
+    """See `wires.reduction.Reduction`."""
+
+    def reached(self, done: int) -> None:
+        """So many sums were made in all."""
+        self._ask("reached_sums", done=done)
+
+
 class SystemHandle:
     """See `system.System`."""
 
@@ -138,6 +146,10 @@ class SystemHandle:
         """Shared flat params."""
         return self._make("vector", args, settings)
 
+    def reduction(self, *args: Any, **settings: Any) -> Any:
+        """Sums over a role's workers that compiled code makes."""
+        return self._make("reduction", args, settings)
+
     def _make(self, kind: str, args: tuple, settings: dict[str, Any]) -> Any:
         here()
         return self._desk.ask("make", (list(args), settings), kind=kind)
@@ -148,4 +160,5 @@ def handle_of(key: str, desk: "Desk") -> Handle:
     from shoal.engines.remote.vector import VectorHandle
 
     kinds = {"channel": ChannelHandle, "store": StoreHandle, "service": ServiceHandle, "vector": VectorHandle}
+    kinds["reduction"] = ReductionHandle
     return kinds[key.partition("/")[0]](key, desk)

@@ -187,6 +187,10 @@ class Shadow:
     def _result(self, header: Header, item: Parcel) -> None:
         self._give(self._wire(header).result(header["ticket"]))
 
+    def _reached_sums(self, header: Header, item: Parcel) -> None:
+        self._wire(header).reached(header["done"])
+        self._give()
+
     def _take(self, header: Header, item: Parcel) -> None:
         requests = self._wire(header).take()
         self._give([[r.index, r.epoch, r.ticket] for r in requests])
