@@ -39,11 +39,6 @@ class Row:
             self.lag_sum += int(lags[0])
             self.lag_max = max(self.lag_max or 0, int(lags[1]))
 
-    def add_many(self, count: int, nbytes: int) -> None:
-        """Count messages of so many bytes each, without versions."""
-        self.count += count
-        self.bytes += count * nbytes
-
     def as_dict(self) -> dict[str, Any]:
         """The row as written to flow.json. Lags are None where no message carried a version."""
         return {
