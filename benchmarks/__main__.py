@@ -15,6 +15,7 @@ MODULES = (
     "benchmarks.micro.processes",
     "benchmarks.scaling.slow_actor",
     "benchmarks.scaling.env_workers",
+    "benchmarks.scaling.samplers",
     "benchmarks.learning.forced_lag",
     "benchmarks.learning.accept",
     "benchmarks.learning.processes",
@@ -22,6 +23,7 @@ MODULES = (
     "benchmarks.learning.forms",
     "benchmarks.learning.on_device",
     "benchmarks.throughput.pong",
+    "benchmarks.throughput.samplers",
     "benchmarks.peers.cartpole_ppo",
     "benchmarks.peers.on_device_ppo",
 )
