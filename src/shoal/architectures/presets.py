@@ -41,8 +41,9 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "impala": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "appo": {"learning_rate": 2.5e-3, "batch_trajectories": 1},
     "seed": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
-    "a3c": {"envs_per_actor": 4, "unroll_length": 16, "trace_decay": 0.95, "learning_rate": 2e-3},
-}
+    "a3c": {"envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "learning_rate": 2e-3,
+            "entropy_cost": 0.003},
+}  # fmt: skip
 """small network, rewards of about one an episode"""
 
 CLASSIC_CONTROL = {name: {**fields, "reward_scale": 0.1} for name, fields in SHORT_EPISODES.items()}
