@@ -55,7 +55,7 @@ CASES = [
     (("report", "no-such-folder"), ("no-such-folder",)),
     (("describe",), ("needs an architecture",)),
     (("describe", "impalla"), ("'impalla'", "impala")),
-    (("describe", "ppo", "a2c"), ("'a2c'", "one architecture")),
+    (("describe", "ppo", "a2c"), ("'a2c'", "--name value")),
     (("list", "environments"), ("'environments'", "envs")),
     (("doctor", "now"), ("'now'",)),
     (("advise",), ("missing --env;",)),
