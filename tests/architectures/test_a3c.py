@@ -164,10 +164,10 @@ def test_what_values_of_actions_cannot_do_is_one_line(agent, env, network, messa
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_agent_learns_to_catch(agent):
     fields = {
-        "agent": agent, "num_actors": 2, "envs_per_actor": 4, "unroll_length": 8, "learning_rate": 3e-3,
-        "epsilon_steps": 8000, "target_interval": 500, "pushes_per_visit": 20, "discount": 0.95,
+        "agent": agent, "num_actors": 2, "envs_per_actor": 4, "unroll_length": 8, "epsilon_steps": 15_000, "target_interval": 500, "pushes_per_visit": 20, "discount": 0.95,
     }  # fmt: skip
-    config = a3c.Config(env_steps=30_000, **fields)
+    rule = {"optimiser": "adam"} if agent == "actor_critic" else {"learning_rate": 3e-3}
+    config = a3c.Config(env_steps=60_000, **fields, **rule)
     parts = make_parts(a3c, config, envs.resolve("toy:catch"), "auto")
     returns = []
     engine = make_engine("threads")

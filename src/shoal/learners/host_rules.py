@@ -17,33 +17,58 @@ BETA_1, BETA_2 = 0.9, 0.999
 """Adam's decays"""
 
 
-@dataclass(frozen=True)
-class Sgd:
-    """params -= rate * grad."""
+class Rule:
+    """What rules share: how moments take up a gradient, then the direction to go."""
 
-    moments = 0
-    """rows of state"""
+    decays: tuple[float, ...] = ()
+    """for each row of moments, the factor by which what it holds shrinks with every gradient"""
+
+    @property
+    def moments(self) -> int:
+        """Rows of state."""
+        return len(self.decays)
+
+    def remember(self, moments: np.ndarray, grad: np.ndarray) -> None:
+        """Let the moments take up a gradient, in place."""
+
+    def direction(self, moments: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        """Which way to go, and how far for each unit of the rate, once the moments know of the gradient."""
+        raise NotImplementedError
 
     def __call__(self, params: np.ndarray, moments: np.ndarray, grad: np.ndarray, rate: float) -> None:
-        params -= np.float32(rate) * grad
+        self.remember(moments, grad)
+        params -= np.float32(rate) * self.direction(moments, grad)
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Sgd(Rule):
+    """params -= rate * grad."""
+
+    def direction(self, moments: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        return grad
+
+
+@dataclass(frozen=True)
+class Momentum(Rule):
     """velocity = decay * velocity + grad; params -= rate * velocity."""
 
     decay: float = 0.9
-    moments = 1
 
-    def __call__(self, params: np.ndarray, moments: np.ndarray, grad: np.ndarray, rate: float) -> None:
+    @property
+    def decays(self) -> tuple[float, ...]:
+        return (self.decay,)
+
+    def remember(self, moments: np.ndarray, grad: np.ndarray) -> None:
         (velocity,) = moments
         velocity *= np.float32(self.decay)
         velocity += grad
-        params -= np.float32(rate) * velocity
+
+    def direction(self, moments: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        return moments[0]
 
 
 @dataclass(frozen=True)
-class RmsProp:
+class RmsProp(Rule):
     """g2 = decay * g2 + (1 - decay) * grad^2; params -= rate * grad / root of g2.
 
     With rows that all workers share it is the rule that A3C's paper found the most robust; its epsilon is not stated
@@ -59,28 +84,25 @@ class RmsProp:
     epsilon_in_root: bool = False
 
     @property
-    def moments(self) -> int:
-        """Rows of state: mean square, and mean where centred."""
-        return 2 if self.centred else 1
+    def decays(self) -> tuple[float, ...]:
+        return (self.decay, self.decay) if self.centred else (self.decay,)
 
-    def __call__(self, params: np.ndarray, moments: np.ndarray, grad: np.ndarray, rate: float) -> None:
-        keep, take = np.float32(self.decay), np.float32(1 - self.decay)
-        square = moments[0]
-        square *= keep
-        square += take * (grad * grad)
-        spread = square
+    def remember(self, moments: np.ndarray, grad: np.ndarray) -> None:
+        moments *= np.float32(self.decay)
+        take = np.float32(1 - self.decay)
+        moments[0] += take * (grad * grad)
         if self.centred:
-            mean = moments[1]
-            mean *= keep
-            mean += take * grad
-            spread = np.maximum(square - mean * mean, np.float32(0))
-        epsilon = np.float32(self.epsilon)
-        root = np.sqrt(spread + epsilon) if self.epsilon_in_root else np.sqrt(spread) + epsilon
-        params -= np.float32(rate) * (grad / root)
+            moments[1] += take * grad
+
+    def direction(self, moments: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        spread, epsilon = moments[0], np.float32(self.epsilon)
+        if self.centred:
+            spread = np.maximum(spread - moments[1] * moments[1], np.float32(0))
+        return grad / (np.sqrt(spread + epsilon) if self.epsilon_in_root else np.sqrt(spread) + epsilon)
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Rule):
     """Adam (Kingma & Ba 2015) in the form at the end of their section 2: params -= rate * m / (root(v) + epsilon), the
     correction of both moments' bias being in the rate.
 
@@ -89,18 +111,65 @@ class Adam:
     """
 
     epsilon: float = 1e-5
-    moments = 2
 
-    def __call__(self, params: np.ndarray, moments: np.ndarray, grad: np.ndarray, rate: float) -> None:
+    @property
+    def decays(self) -> tuple[float, ...]:
+        return BETA_1, BETA_2
+
+    def remember(self, moments: np.ndarray, grad: np.ndarray) -> None:
         mean, square = moments
         mean *= np.float32(BETA_1)
         mean += np.float32(1 - BETA_1) * grad
         square *= np.float32(BETA_2)
         square += np.float32(1 - BETA_2) * (grad * grad)
-        params -= np.float32(rate) * (mean / (np.sqrt(square) + np.float32(self.epsilon)))
+
+    def direction(self, moments: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        return moments[0] / (np.sqrt(moments[1]) + np.float32(self.epsilon))
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Takes up what a worker did in several steps of its own: the sum of its changes to the params, and what its
+    gradients alone left in each row of moments, [change | rows]. What the shared rows held shrinks as it would have in
+    as many steps (Accelerated Methods' code for PPO).
+
+    Check: with one worker, merging is what stepping on the shared params would have been, up to rounding.
+    """
+
+    decays: tuple[float, ...]
+    steps: int
+
+    def __call__(self, params: np.ndarray, moments: np.ndarray, grad: np.ndarray, rate: float) -> None:
+        params += np.float32(rate) * grad[0]
+        for row, decay, gathered in zip(moments, self.decays, grad[1:], strict=True):
+            row *= np.float32(decay**self.steps)
+            row += gathered
 
 
 HostRule = Sgd | Momentum | RmsProp | Adam
+
+
+@dataclass(frozen=True)
+class Apart:
+    """One rule for several gradients of the same params, each with moments of its own: grad is [m, n], moments
+    [m * k, n]. A gradient that is 0 throughout was not given: its moments stay as they are.
+
+    Check: two gradients, one after the other, do what two rules would.
+    """
+
+    rule: HostRule
+    gradients: int = 2
+
+    @property
+    def moments(self) -> int:
+        """Rows of state of all of them."""
+        return self.gradients * self.rule.moments
+
+    def __call__(self, params: np.ndarray, moments: np.ndarray, grad: np.ndarray, rate: float) -> None:
+        rows = self.rule.moments
+        for number, one in enumerate(grad):
+            if one.any():
+                self.rule(params, moments[number * rows : (number + 1) * rows], one, rate)
 
 
 def corrected(rule: Any, rate: float, steps: int) -> float:

@@ -52,7 +52,7 @@ class VectorHandle(Handle):
         version = at.numbers.version
         if version < at_least:
             version = self._ask("reach", at_least=at_least)
-        flat = at.numbers.flat.copy()
+        flat = self._copied(at)[0] if at.numbers.form.locked else at.numbers.flat.copy()
         if version != self._seen:
             self._seen = version
             if not at.is_owner:
@@ -77,7 +77,7 @@ class VectorHandle(Handle):
         return after
 
     def exchange(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> tuple[np.ndarray, int]:
-        """Apply a gradient chunk by chunk under locks; returns the mixed params and the version after it."""
+        """Apply a gradient chunk by chunk under locks; returns the mixed params and moments, and the version."""
         if self._desk.fixed:
             version = self._ask("exchange", grad, version=version, rate=float(rate), samples=int(samples))
             return self._desk.answer(), version
@@ -86,7 +86,7 @@ class VectorHandle(Handle):
         numbers.refuse_shape(grad)
         if not numbers.form.locked:
             raise ShoalError(f"{worker} exchanges with a vector without locks: declare it locked, or use push")
-        lag, out = numbers.version - version, np.empty_like(numbers.flat)
+        lag, out = numbers.version - version, numbers.blank()
 
         def work(chunk: int) -> None:
             phase("exchange", numbers.exchange, chunk, grad, rate, at.index, out)
@@ -113,7 +113,19 @@ class VectorHandle(Handle):
 
     def moments(self) -> np.ndarray:
         """A copy of the moments."""
-        return self._ask("moments") if self._desk.fixed else self._attach().numbers.moments()
+        if self._desk.fixed:
+            return self._ask("moments")
+        at = self._attach()
+        return at.numbers.as_given(self._copied(at)[1:])
+
+    def _copied(self, at: Attached) -> np.ndarray:
+        numbers = at.numbers
+        if not numbers.form.locked:
+            return numbers.copy()
+        out = numbers.blank()
+        chunks = iter(range(numbers.form.shards))
+        each_free_chunk(here(), at.locks, chunks, lambda chunk: numbers.copy_chunk(chunk, out))
+        return out
 
     def _read(self, name: str) -> Any:
         if self._desk.fixed:

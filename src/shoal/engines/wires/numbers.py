@@ -80,9 +80,13 @@ class Numbers:
         """Gradients that were too old."""
         return int(self.lanes[: self.words[USED], REJECTED].sum())
 
-    def moments(self) -> np.ndarray:
-        """A copy, [k, N] or [workers, k, N]."""
-        return self._moments.reshape(*self.form.moments, self.form.size).copy()
+    def blank(self) -> np.ndarray:
+        """Where a copy of params and moments has room, [1 + rows of moments, N]."""
+        return np.empty(self._rows.shape, self._rows.dtype)
+
+    def as_given(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of moments in the form in which they were given, [k, N] or [workers, k, N]."""
+        return rows.reshape(*self.form.moments, self.form.size)
 
     def begin(self, params: np.ndarray, moments: np.ndarray | None, version: int, samples: int) -> None:
         """First numbers and counts."""
@@ -117,19 +121,33 @@ class Numbers:
             raise ConfigError(f"gradient of shape {grad.shape} for params of shape {self.flat.shape}")
 
     def exchange(self, chunk: int, grad: np.ndarray, rate: float, index: int, out: np.ndarray) -> None:  # noqa: PLR0913
-        """The rule on one chunk by whoever holds its lock; what came of it is copied to `out` [N].
+        """The rule on one chunk by whoever holds its lock; what came of it is copied to `out` (see `blank`).
 
         Check: a chunk whose writer was killed at any point is as it was before, or as it should be after.
         """
         part = self.parts[chunk]
-        now, undo = self._rows[:, part], self._undo[:, part]
-        if self.torn[chunk]:
-            now[...] = undo
-        undo[...] = now
+        self._mend(chunk)
+        self._undo[:, part] = self._rows[:, part]
         self.torn[chunk] = 1
         self.rule(self.flat[part], self._moments_of(index)[:, part], grad[..., part], rate)
         self.torn[chunk] = 0
-        out[part] = self.flat[part]
+        out[:, part] = self._rows[:, part]
+
+    def copy_chunk(self, chunk: int, out: np.ndarray) -> None:
+        """Copy one chunk to `out` (see `blank`), by whoever holds its lock."""
+        self._mend(chunk)
+        out[:, self.parts[chunk]] = self._rows[:, self.parts[chunk]]
+
+    def copy(self) -> np.ndarray:
+        """Params and moments [1 + rows, N] as they are, whoever writes to them meanwhile."""
+        return self._rows.copy()
+
+    def _mend(self, chunk: int) -> None:
+        """Undo what a killed writer left half done."""
+        if self.torn[chunk]:
+            part = self.parts[chunk]
+            self._rows[:, part] = self._undo[:, part]
+            self.torn[chunk] = 0
 
     def _moments_of(self, index: int) -> np.ndarray:
         if len(self.form.moments) < 2:

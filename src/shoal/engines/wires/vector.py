@@ -104,7 +104,7 @@ class Vector(Wire):
         """
         worker = here()
         version = self.reach(at_least)
-        flat = self.numbers.flat.copy()
+        flat = self._copied()[0] if self.numbers.form.locked else self.numbers.flat.copy()
         if self._seen.get(worker) != (version, worker.epoch):
             self._seen[worker] = (version, worker.epoch)
             if self._role(worker)[0] != self.owner:
@@ -156,7 +156,8 @@ class Vector(Wire):
 
     def exchange(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> tuple[np.ndarray, int]:
         """Apply a gradient chunk by chunk, each under its lock, in the order in which they are free; returns what came
-        of every chunk while it was held (params [N], in which others' pushes are mixed), and the version after it.
+        of every chunk while it was held, params and rows of moments [1 + rows, N], in which others' pushes are mixed,
+        and the version after it.
 
         A chunk that a killed worker left half written is restored from the copy made before. Phases are named exchange.
 
@@ -167,7 +168,7 @@ class Vector(Wire):
         if not numbers.form.locked:
             raise ShoalError(f"{worker} exchanges with a vector without locks: declare it locked, or use push")
         lane, lag = self.lane_of(worker), self.version - version
-        out, index = np.empty_like(numbers.flat), self._role(worker)[1]
+        out, index = numbers.blank(), self._role(worker)[1]
 
         def work(chunk: int) -> None:
             args = (chunk, grad, rate, index, out)
@@ -195,7 +196,17 @@ class Vector(Wire):
 
     def moments(self) -> np.ndarray:
         """A copy of the moments [k, N] or [workers, k, N], for checkpoints."""
-        return self.numbers.moments()
+        return self.numbers.as_given(self._copied()[1:])
+
+    def _copied(self) -> np.ndarray:
+        """Params and moments; where chunks are exchanged, each under its lock."""
+        worker, numbers = here(), self.numbers
+        if not numbers.form.locked:
+            return numbers.copy()
+        out = numbers.blank()
+        chunks = iter(range(numbers.form.shards))
+        each_free_chunk(worker, self.locks, chunks, lambda chunk: numbers.copy_chunk(chunk, out))
+        return out
 
     def role_ended(self, role: str) -> None:
         if role == (self._source or self.owner):
