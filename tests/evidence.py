@@ -16,6 +16,7 @@ import subprocess
 from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,8 +104,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Recorder(), "evidence-recorder")
 
 
+def pytest_testnodedown(node: Any) -> None:
+    """In the session that tests were spread from: what one of its workers collected. Outcomes come as reports."""
+    recorder = node.config.pluginmanager.get_plugin("evidence-recorder")
+    claimed, left_out = getattr(node, "workeroutput", {}).get("evidence", ({}, []))
+    recorder.claimed |= {nodeid: [(subject, kind) for subject, kind in found] for nodeid, found in claimed.items()}
+    recorder.left_out |= {(subject, kind) for subject, kind in left_out}
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--evidence")
     recorder = session.config.pluginmanager.get_plugin("evidence-recorder")
-    if path is not None and (entries := recorder.entries()):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["evidence"] = (recorder.claimed, sorted(recorder.left_out))
+    elif path is not None and (entries := recorder.entries()):
         write(path, entries)

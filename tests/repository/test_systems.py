@@ -168,10 +168,11 @@ def counts(found):
     return {(s, kind): (n["passed"], n["failed"]) for s, kinds in found.items() for kind, n in kinds.items()}
 
 
-def test_the_recorder_counts_and_leaves_what_ran_in_part(tmp_path):
+@pytest.mark.parametrize("spread", [[], ["--numprocesses", "2"]])
+def test_the_recorder_counts_and_leaves_what_ran_in_part(tmp_path, spread):
     older = {"a2c": {"learning": BAD}, "ppo": {"learning": BAD}, "seed": {"fingerprint": GOOD}}
     (tmp_path / "found.json").write_text(json.dumps(older))
-    _, found = record(tmp_path, "-k", "not left_out")
+    _, found = record(tmp_path, "-k", "not left_out", *spread)
     assert counts(found) == {
         ("a2c", "fingerprint"): (1, 0),
         ("ppo", "fingerprint"): (0, 1),
