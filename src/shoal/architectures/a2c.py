@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from shoal.actors.synchronous import act_ahead, act_in_step
 from shoal.architectures.base import Parts, keep, make_learner_parts
+from shoal.architectures.joint import run_joint
 from shoal.architectures.optimisation import OptimisationConfig, make_spread
 from shoal.engines import phase, system
 
@@ -48,6 +49,8 @@ def make_learner(config: Config, agent):
 def run(config: Config, parts: Parts, state=None, visit=keep):
     """Train from `state`, or from the seed, until config.env_steps were received; returns the last state."""
     state = parts.learner.init(config.seed) if state is None else state
+    if config.learner_processes > 1:
+        return run_joint("a2c", act_in_step, config, parts, state, visit)
     with system("a2c", "learner") as s:
         acting = parts.learner.acting(state)
         params = s.store("PARAM", "learner", acting, version=state.version)

@@ -147,10 +147,27 @@ def working_parts(
     return Parts(factory.spec, maker_of(config, factory), agent, learner=learner, seed=seed, origin=origin)
 
 
+def learning_parts(
+    env: str,
+    env_kwargs: dict[str, Any],
+    architecture: str,
+    fields: dict[str, Any],
+    network: str,
+    _plan: dict[str, Any] | None,
+    seed: int,
+) -> Parts:
+    """Parts with a learner, from the arguments of `working_parts`. Imports JAX."""
+    module = importlib.import_module(architecture)
+    config = module.Config(**fields)
+    factory = environment_for(config, envs.resolve(env, env_kwargs))
+    return make_parts(module, config, factory, network)._replace(seed=seed)
+
+
 def preloads(agent: Any, module: ModuleType, config: Any) -> tuple[str, ...]:
     """Modules that workers in processes of their own will import, worth importing once for all of them."""
     always = ("gymnasium", "shoal.envs.single", "shoal.actors.synchronous", "shoal.actors.asynchronous", __name__)
-    if agent.plan is not None and not learns_in_workers(module, config):
+    joint = getattr(config, "learner_processes", 1) > 1
+    if agent.plan is not None and not joint and not learns_in_workers(module, config):
         return always
     return *always, "jax", "equinox", "optax", "shoal.agents.actor_critic"
 

@@ -92,13 +92,16 @@ class OptimisationConfig(ActorCriticConfig):
 
 
 def make_spread(config: OptimisationConfig) -> Any:
-    """How this process shares a batch out over learners and devices. Imports JAX.
+    """How this process shares a batch out over learners and devices: those of all learner processes, where it has met
+    them. Imports JAX.
 
     Raises: ConfigError where there are too few devices.
     """
-    from shoal.learners.devices import learner_devices
+    from shoal.learners.devices import devices_of_all, learner_devices
     from shoal.learners.spread import Spread
 
+    if config.learner_processes > 1:
+        return Spread(config.learners, devices_of_all())
     return Spread(config.learners, learner_devices(config.learners, config.learner_devices, cores()))
 
 
@@ -123,6 +126,16 @@ def _whole(value: Any) -> int:
         return max(0, int(value))
     except (TypeError, ValueError, OverflowError):
         return 0
+
+
+def require_processes_of_learners(config: Any, engine: str, order: str) -> None:
+    """Raises ConfigError for learners in processes of their own on an engine that has none."""
+    count = getattr(config, "learner_processes", 1)
+    if count > 1 and (engine != "processes" or order != "free"):
+        raise ConfigError(
+            f"learner_processes={count} need processes that work at the same time; use --engine processes --order "
+            "free, or several --learners in one process"
+        )
 
 
 def on_one_device(config: Any) -> Any:

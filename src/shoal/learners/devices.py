@@ -61,6 +61,11 @@ def learner_devices(learners: int, asked: int, cores: int) -> list[Any]:
     return present[: asked or sensible(learners, room)]
 
 
+def devices_of_all() -> list[Any] | None:
+    """Devices of all processes that met (`learners.meeting`); None in a process that met nobody."""
+    return jax.devices() if jax.process_count() > 1 else None
+
+
 def sensible(learners: int, room: int) -> int:
     """The most devices, up to `room`, that share the learners evenly.
 

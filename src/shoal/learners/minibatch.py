@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.agents.base import Agent
-from shoal.learners.base import Learner, LearnerState, env_steps_in, join
+from shoal.learners.base import Learner, LearnerState, join
 from shoal.learners.optimiser import Optimiser, refuse_non_finite
 from shoal.learners.schedule import Schedule
 from shoal.learners.single import acting, learnable
@@ -56,7 +56,7 @@ def make_minibatch(  # noqa: PLR0913 the settings of a learner, most by name
     def order_of(trajectory: Trajectory, updates: int) -> tuple[np.ndarray, int]:
         """The order [steps, rows of a minibatch] of rows, or of environments, and how many there are."""
         steps, envs = trajectory.reward.shape
-        own_envs = envs // spread.learners
+        own_envs = envs * spread.processes // spread.learners
         own = own_envs if agent.recurrent else own_envs * steps
         streams = ("shuffle", *(f"shuffle/{i}" for i in range(1, spread.learners)))
         orders = [shuffled_rows(derive(seed, stream, updates), own, epochs, minibatches) for stream in streams]
@@ -70,7 +70,7 @@ def make_minibatch(  # noqa: PLR0913 the settings of a learner, most by name
         params, moments, metrics = run_steps(state.params, state.optimiser, *placed, rate)
         metrics = refuse_non_finite(summarise(jax.device_get(metrics)), state.updates)
         metrics |= {"learning_rate": float(rate), "sample_reuse": order.size / rows}
-        steps = state.env_steps + env_steps_in(batch)
+        steps = state.env_steps + spread.env_steps_in(batch)
         return LearnerState(params, moments, state.updates + epochs * minibatches, steps, state.version + 1), metrics
 
     return Learner(init, update, acting, devices=spread.devices)

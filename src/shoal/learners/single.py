@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shoal.agents.base import Agent
-from shoal.learners.base import Learner, LearnerState, env_steps_in, join
+from shoal.learners.base import Learner, LearnerState, join
 from shoal.learners.optimiser import Optimiser, refuse_non_finite
 from shoal.learners.schedule import Schedule
 from shoal.learners.spread import ALONE, BATCH, SAME, Spread
@@ -45,7 +45,7 @@ def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule, spread: 
         params, moments, metrics = compiled_step(state.params, state.optimiser, placed, rate)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         metrics = refuse_non_finite(metrics, state.updates) | {"learning_rate": float(rate), "sample_reuse": 1.0}
-        env_steps = state.env_steps + env_steps_in(batch)
+        env_steps = state.env_steps + spread.env_steps_in(batch)
         return LearnerState(params, moments, state.updates + 1, env_steps, state.version + 1), metrics
 
     def gradient(params: Array, batch: list[Trajectory]) -> tuple[np.ndarray, dict[str, float]]:

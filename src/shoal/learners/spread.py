@@ -16,9 +16,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from shoal.learners.base import WITHOUT_TIME
+from shoal.learners.base import WITHOUT_TIME, env_steps_in
 from shoal.losses.across import across
 from shoal.trees import tree_map
 from shoal.types import Trajectory
@@ -48,6 +49,7 @@ class Spread:
         self.learners = learners
         self.mesh = Mesh(np.array(devices), (AXIS,)) if several else None
         self.devices = len(devices) if devices is not None and several else 1
+        self.processes = len({device.process_index for device in devices}) if devices is not None and several else 1
 
     def compiled(self, fn: Callable, given: tuple, gives: Any) -> Callable:
         """fn, compiled. Over several devices it runs once on each, on the device's share of its arguments.
@@ -66,15 +68,22 @@ class Spread:
         return jax.jit(shared_out, in_shardings=jax.tree.map(self._placed, given))
 
     def place(self, batch: Trajectory) -> Trajectory:
-        """The batch with each device's share on that device."""
+        """The batch, or this process's part of it, with each device's share on that device."""
         if self.mesh is None:
             return batch
         parts = zip(batch, BATCH, strict=True)
-        return Trajectory(*(tree_map(partial(jax.device_put, device=self._placed(spec)), part) for part, spec in parts))
+        return Trajectory(*(tree_map(partial(self._put, spec), part) for part, spec in parts))
 
     def place_rows(self, order: np.ndarray) -> Any:
         """Row numbers [K, N], as `rows_on_devices` gives them, each device's share on that device."""
-        return order if self.mesh is None else jax.device_put(order, self._placed(COLUMNS))
+        if self.mesh is None:
+            return order
+        return self._put(COLUMNS, np.split(order, self.processes, 1)[jax.process_index()])
+
+    def env_steps_in(self, batch: list[Trajectory]) -> int:
+        """Valid agent steps, those of all processes."""
+        own = env_steps_in(batch)
+        return own if self.processes == 1 else int(process_allgather(np.int32(own)).sum())
 
     def rows_on_devices(self, orders: Sequence[np.ndarray], envs: int, *, whole_envs: bool) -> np.ndarray:
         """The learners' orders of their own rows as orders of each device's rows.
@@ -96,6 +105,13 @@ class Spread:
             row, env = (0, order) if whole_envs else np.divmod(order, envs)
             moved.append(row * (per_device * envs) + i % per_device * envs + env)
         return np.concatenate(moved, 1).astype(np.int32)
+
+    def _put(self, spec: PartitionSpec, own: Any) -> Any:
+        """An array of which this process holds its part, which is all of it where there is only one."""
+        to = self._placed(spec)
+        if self.processes == 1:
+            return jax.device_put(own, to)
+        return jax.make_array_from_process_local_data(to, np.asarray(own))
 
     def _placed(self, spec: PartitionSpec) -> NamedSharding:
         assert self.mesh is not None

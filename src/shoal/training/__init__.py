@@ -18,7 +18,7 @@ from shoal.architectures.assemble import (
     require_room,
     require_sampling,
 )
-from shoal.architectures.optimisation import on_one_device, prepare_devices
+from shoal.architectures.optimisation import on_one_device, prepare_devices, require_processes_of_learners
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -259,6 +259,7 @@ def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
     seconds = settings["hang_seconds"]
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"hang_seconds={seconds} must be above 0 and finite; change --hang-seconds")
+    require_processes_of_learners(config, settings["engine"], settings["order"])
     if settings["engine"] == "processes":
         refuse_nameless(factory, settings["network"], "use --engine threads")
         require_room(config, factory.spec)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learners of A2C and PPO as processes that average gradients over the network.
+
+    envs --obs--> actor (n) ----TRAJ----> learner (p) <----GRAD----> learner
+                    ^                        |
+                    +--------PARAM-----------+
+
+Each learner process has its own actors and takes their trajectories alone; what crosses between learners are gradients,
+summed by collectives (gloo on the CPU) in every step, so that all hold the same params. The first publishes them, and
+passes its state to the body of the system, learner 0, which saves and decides when to stop; the others only say that
+they are as far. A learner process that dies ends the run: nobody can go on without its share.
+
+They are workers of the engine `processes`, since JAX must learn of the other processes before it starts; each stands
+for a host here, and needs an address that all can reach there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from shoal.actors.notes import note_learnt
+from shoal.architectures.assemble import learning_parts
+from shoal.architectures.base import Parts
+from shoal.engines import me, phase, system
+from shoal.engines.wires.channel import Channel
+from shoal.engines.wires.store import Store
+from shoal.errors import ShoalError
+from shoal.processes.ports import free_address
+from shoal.trees import tree_map
+
+
+def run_joint(name: str, act: Callable, config: Any, parts: Parts, state: Any, visit: Callable) -> Any:
+    """Train from `state` until config.env_steps were received; returns the last state."""
+    processes, each = config.learner_processes, config.all_actors // config.learner_processes
+    acting, state = parts.learner.acting(state), on_host(state)
+    with system(name, "learner") as s:
+        params = s.store("PARAM", "learner", acting, version=state.version)
+        states = s.channel("PARAM", "learner", "learner", processes)
+        devices = processes * max(1, config.learner_devices)
+        gradients = s.reduction("GRAD", "learner", devices, acting, via="network", done=state.updates)
+        inboxes = [s.channel("TRAJ", "actor", "learner", each, versions=params, max_lag=0) for _ in range(processes)]
+        for inbox in inboxes:
+            s.spawn("actor", each, act, config, parts, params, inbox)  # envs > actors
+        made = parts if parts.recipe is None else list(parts.recipe[1])
+        s.spawn("learner", processes, learn_jointly, config, made, free_address(), state, params, inboxes, states)
+        while state.env_steps < config.env_steps:
+            state, metrics = states.get(processes, by_sender=True)[0]  # learner > learner
+            gradients.reached(state.updates)  # learners > learners
+            state = visit(state, [], metrics)
+    return state
+
+
+def learn_jointly(  # noqa: PLR0913 what a worker is given
+    index: int, config: Any, made: Any, address: str, state: Any, params: Store, inboxes: list, states: Channel
+) -> None:
+    """One learner process's life: meet the others, then update on its own actors' trajectories, together with them.
+
+    Args:
+      made: how to make parts with a learner (`assemble.learning_parts`), or parts that need no making.
+    """
+    if me().epoch:
+        raise ShoalError("a learner process died, and the others cannot go on without it; resume from the checkpoint")
+    process, processes = index - 1, config.learner_processes
+    learner = made.learner if isinstance(made, Parts) else phase("start", _join, made, address, process, config)
+    inbox, leads = inboxes[process], process == 0
+    while state.env_steps < config.env_steps:
+        batch = inbox.get(config.all_actors // processes, by_sender=True)  # actors > learner
+        state, metrics = phase("update", learner.update, state, batch)
+        if leads:
+            params.publish(phase("publish", learner.acting, state))  # learner > actors
+        for trajectory in batch:
+            note_learnt(trajectory, state.version - 1 - int(trajectory.version[0]), {})
+        states.put((on_host(state) if leads else None, metrics))  # learner > learner
+
+
+def on_host(state: Any) -> Any:
+    """A learner's state in NumPy, that can cross."""
+    return tree_map(lambda leaf: leaf if isinstance(leaf, int) else np.array(leaf), state)
+
+
+def _join(made: list, address: str, process: int, config: Any) -> Any:
+    """The learner of this process, whose devices are those of all."""
+    from shoal.learners.meeting import meet
+
+    meet(address, process, config.learner_processes, max(1, config.learner_devices))
+    return learning_parts(*made).learner

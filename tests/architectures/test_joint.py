@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learners in processes of their own: the same numbers as in one process, and an end when one of them dies."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import psutil
+import pytest
+
+from architectures.small import config_of, parts_of, run_small
+from shoal.architectures import registry
+from shoal.architectures.assemble import preloads
+from shoal.architectures.optimisation import require_processes_of_learners
+from shoal.engines import RoleFailed, make_engine
+from shoal.errors import ConfigError, ShoalError
+from shoal.learners.meeting import meet
+from shoal.placement.flow import flow_of
+
+JOINT = {"learners": 2, "learner_processes": 2}
+
+
+def refuse_orphans(engine):
+    """Workers' processes are gone, or will be as soon as the fork server has looked."""
+    left = [psutil.Process(place["pid"]) for place in engine.pids if psutil.pid_exists(place["pid"])]
+    assert psutil.wait_procs(left, timeout=10)[1] == []
+
+
+def same_updates(architecture, **fields):
+    """Params after each of a few updates by two processes, and by one."""
+    fields = {"learners": 2, "normalise_obs": True, **fields}
+    joint = run_small(architecture, "processes", updates=3, learner_processes=2, **fields)
+    alone = run_small(architecture, "inline", updates=3, learner_devices=1, **fields)
+    for mine, other in zip(joint.states, alone.states, strict=True):
+        assert mine[2:] == other[2:]
+    np.testing.assert_allclose(joint.states[0].params, alone.states[0].params, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(joint.params, alone.params, rtol=1e-4, atol=1e-5)
+    return joint
+
+
+def test_two_processes_compute_what_one_computes():
+    joint = same_updates("a2c")
+    rows = {(row["message"], row["source"], row["target"]): row for row in joint.engine.rows()}
+    assert rows["GRAD", "learner", "learner"]["via"] == "network"
+    assert rows["GRAD", "learner", "learner"]["count"] == 2 * joint.states[-1].updates
+    assert rows["TRAJ", "actor", "learner"]["count"] == 2 * len(joint.states)
+    learners = {place["pid"] for place in joint.engine.pids if place["role"] == "learner"}
+    assert len(learners) == 2
+    refuse_orphans(joint.engine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{"epochs": 2, "minibatches": 3}, {"minibatches": 1, "network": "lstm"}])
+def test_two_processes_shuffle_and_step_as_one_does(fields):
+    network = fields.pop("network", None)
+    if network is None:
+        same_updates("ppo", **fields)
+        return
+    fields = {"learners": 2, **fields}
+    joint, alone = (
+        run_small("ppo", engine, updates=2, parts=parts_of("ppo", config_of("ppo", 2, **f), network=network), **f)
+        for engine, f in (
+            ("processes", {**fields, "learner_processes": 2}),
+            ("inline", {**fields, "learner_devices": 1}),
+        )
+    )
+    np.testing.assert_allclose(joint.states[0].params, alone.states[0].params, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_learner_process_that_is_killed_ends_the_run_in_one_line_and_nothing_is_left(which):
+    module, config = registry.load("a2c"), config_of("a2c", 10**6, **JOINT)
+    engine, parts = make_engine("processes"), parts_of("a2c", config)
+    engine.preload = preloads(parts.agent, module, config)
+
+    def visit(state, _batch, _metrics):
+        if state.updates == 5:
+            victims = [p["pid"] for p in engine.pids if (p["role"], p["index"]) == ("learner", which)]
+            os.kill(victims[0], signal.SIGKILL)
+        return state
+
+    with pytest.raises((RoleFailed, ShoalError)) as ended:
+        engine.run(module.run, config, parts, None, visit)
+    assert "learner" in str(ended.value)
+    assert "\n" not in str(ended.value)
+    refuse_orphans(engine)
+
+
+def test_processes_of_learners_need_an_engine_of_processes():
+    config = registry.load("a2c").Config(num_actors=2, **JOINT)
+    require_processes_of_learners(config, "processes", "free")
+    require_processes_of_learners(registry.load("a2c").Config(), "inline", "fixed")
+    for engine, order in (("threads", "free"), ("processes", "fixed")):
+        with pytest.raises(ConfigError, match="learner_processes=2 need processes that work at the same time"):
+            require_processes_of_learners(config, engine, order)
+
+
+def test_who_has_started_jax_cannot_meet_others_and_is_told_in_one_line():
+    jax.devices()
+    with pytest.raises(ShoalError, match="learner process 1 of 2 did not meet the others") as refused:
+        meet("127.0.0.1:1", 0, 2, 1)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_flow_of_learner_processes_shows_the_network():
+    rows = {(row["message"], row["source"], row["target"]): row for row in flow_of("a2c", num_actors=2, **JOINT)}
+    assert rows["GRAD", "learner", "learner"]["via"] == "network"
+    assert rows["GRAD", "learner", "learner"]["count"] > 0
+    assert rows["PARAM", "learner", "actor"]["count"] > 0
