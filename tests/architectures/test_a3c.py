@@ -164,7 +164,8 @@ def test_what_values_of_actions_cannot_do_is_one_line(agent, env, network, messa
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_agent_learns_to_catch(agent):
     fields = {
-        "agent": agent, "num_actors": 2, "envs_per_actor": 4, "unroll_length": 8, "epsilon_steps": 15_000, "target_interval": 500, "pushes_per_visit": 20, "discount": 0.95,
+        "agent": agent, "num_actors": 2, "envs_per_actor": 4, "unroll_length": 8, "pushes_per_visit": 20,
+        "epsilon_steps": 15_000, "target_interval": 500, "discount": 0.95,
     }  # fmt: skip
     rule = {"optimiser": "adam"} if agent == "actor_critic" else {"learning_rate": 3e-3}
     config = a3c.Config(env_steps=60_000, **fields, **rule)

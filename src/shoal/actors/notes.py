@@ -9,11 +9,12 @@ from shoal.engines import note
 from shoal.types import Trajectory
 
 
-def note_learnt(trajectory: Trajectory, lag: int, metrics: Mapping[str, float]) -> None:
+def note_learnt(trajectory: Trajectory, lag: int | list[int], metrics: Mapping[str, float]) -> None:
     """Note finished episodes, lag in versions and metrics of an update that this worker made a gradient for.
 
     Args:
-      lag: version of the shared params when the gradient was applied, minus that of the params that acted.
+      lag: version of the shared params when the gradient was applied, minus that of the params that acted; of all its
+        gradients, where one trajectory made several.
 
     Check: every finished episode is noted once, in order of time.
     """

@@ -70,7 +70,7 @@ class VectorHandle(Handle):
             raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
         lag = numbers.version - version
         if at.max_lag is not None and lag > at.max_lag:
-            numbers.reject(at.lane, lag)
+            numbers.reject(at.lane, lag, grad.nbytes)
             return numbers.version
         after = phase("push", numbers.push, at.lane, at.index, grad, version, rate, samples)
         self._tell_who_waits(numbers)
@@ -92,7 +92,8 @@ class VectorHandle(Handle):
             phase("exchange", numbers.exchange, chunk, grad, rate, at.index, out)
 
         each_free_chunk(worker, at.locks, in_turn(numbers, at.lane, at.index), work)
-        numbers.count(at.lane, lag, samples)
+        numbers.count(at.lane, lag, samples, grad.nbytes)
+        at.lane[PULLS] += not at.is_owner
         self._tell_who_waits(numbers)
         return out, numbers.version
 

@@ -22,7 +22,7 @@ Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, float], None]
 LANES = 1024
 """workers that may push to one vector"""
 VERSION, SAMPLES, WANTED, USED = range(4)
-PUSHES, SEEN, REJECTED, LAG_SUM, LAG_MAX, PULLS = range(6)
+PUSHES, SEEN, REJECTED, LAG_SUM, LAG_MAX, PULLS, SENT = range(7)
 NEVER = np.iinfo(np.int64).max
 
 
@@ -95,11 +95,11 @@ class Numbers:
             self._moments[:] = moments.reshape(self._moments.shape)
         self.words[:] = version, samples, NEVER, 0
 
-    def count(self, lane: np.ndarray, lag: int, samples: int) -> None:
+    def count(self, lane: np.ndarray, lag: int, samples: int, nbytes: int) -> None:
         """A push was applied; called by the lane's worker only."""
         lane[PUSHES] += 1
         lane[SEEN] += samples
-        self._saw(lane, lag)
+        self._saw(lane, lag, nbytes)
 
     def push(self, lane: np.ndarray, index: int, grad: np.ndarray, version: int, rate: float, samples: int) -> int:  # noqa: PLR0913
         """The rule on all of it, shard by shard, in place and without a lock, counted in the worker's lane; returns the
@@ -107,13 +107,13 @@ class Numbers:
         lag, moments = self.version - version, self._moments_of(index)
         for part in self.parts:
             self.rule(self.flat[part], moments[:, part], grad[..., part], rate)
-        self.count(lane, lag, samples)
+        self.count(lane, lag, samples, grad.nbytes)
         return version + lag + 1
 
-    def reject(self, lane: np.ndarray, lag: int) -> None:
+    def reject(self, lane: np.ndarray, lag: int, nbytes: int) -> None:
         """A push was too old."""
         lane[REJECTED] += 1
-        self._saw(lane, lag)
+        self._saw(lane, lag, nbytes)
 
     def refuse_shape(self, grad: np.ndarray) -> None:
         """Raises ConfigError for a gradient that does not fit."""
@@ -161,7 +161,8 @@ class Numbers:
         return int(self.words[word] + self.lanes[: self.words[USED], column].sum())
 
     @staticmethod
-    def _saw(lane: np.ndarray, lag: int) -> None:
+    def _saw(lane: np.ndarray, lag: int, nbytes: int) -> None:
+        lane[SENT] += nbytes
         lane[LAG_SUM] += lag
         if lag > lane[LAG_MAX]:
             lane[LAG_MAX] = lag

@@ -26,6 +26,7 @@ from shoal.engines.wires.numbers import (
     PULLS,
     PUSHES,
     REJECTED,
+    SENT,
     USED,
     WANTED,
     Form,
@@ -147,7 +148,7 @@ class Vector(Wire):
             raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
         lane, lag = self.lane_of(worker), self.version - version
         if self.max_lag is not None and lag > self.max_lag:
-            numbers.reject(lane, lag)
+            numbers.reject(lane, lag, grad.nbytes)
             return self.version
         args = (lane, self._role(worker)[1], grad, version, rate, samples)
         after = self.kernel.run_wire_work(worker, "push", numbers.push, args)
@@ -175,7 +176,8 @@ class Vector(Wire):
             self.kernel.run_wire_work(worker, "exchange", numbers.exchange, args)
 
         each_free_chunk(worker, self.locks, in_turn(numbers, lane, index), work)
-        numbers.count(lane, lag, samples)
+        numbers.count(lane, lag, samples, grad.nbytes)
+        lane[PULLS] += self._role(worker)[0] != self.owner
         self._tell_who_waits()
         return out, self.version
 
@@ -243,7 +245,9 @@ class Vector(Wire):
                 self._row(worker, "PARAM").add_many(new[PULLS], size)
             pushed = new[PUSHES] + new[REJECTED]
             if pushed:
-                self._row(worker, "GRAD").add_many(pushed, size, (new[LAG_SUM], now[LAG_MAX]))
+                row = self._row(worker, "GRAD")
+                row.add_many(pushed, 0, (new[LAG_SUM], now[LAG_MAX]))
+                row.bytes += int(new[SENT])
 
     def _tell_who_waits(self) -> None:
         if self.numbers.words[WANTED] <= self.version:
