@@ -16,6 +16,7 @@ makes all others wait, and to PPO in samples needed, since each sample is used o
 from dataclasses import dataclass
 
 from shoal.actors.synchronous import act_ahead, act_in_step
+from shoal.architectures import learners_apart
 from shoal.architectures.base import Parts, keep, make_learner_parts
 from shoal.architectures.joint import run_joint
 from shoal.architectures.optimisation import OptimisationConfig, make_spread
@@ -24,6 +25,21 @@ from shoal.engines import phase, system
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRANS *>*")
 CARRIES_MEMORY = True
+
+
+def must_cross(config):
+    """By how learners work together."""
+    return learners_apart.MUST_CROSS if config.apart else MUST_CROSS
+
+
+def must_never_cross(config):
+    """By how learners work together."""
+    return learners_apart.MUST_NEVER_CROSS if config.apart else MUST_NEVER_CROSS
+
+
+def learns_in_workers(config):
+    """Learners are workers where they are apart."""
+    return config.apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +59,15 @@ def make_learner(config: Config, agent):
     """One gradient step per batch."""
     from shoal.learners.single import make_single
 
+    if config.apart:
+        return learners_apart.make_learner_apart(config, agent)
     return make_single(agent, *make_learner_parts(config, agent), make_spread(config))
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):
     """Train from `state`, or from the seed, until config.env_steps were received; returns the last state."""
+    if config.apart:
+        return learners_apart.learn_apart("a2c", config, parts, state, visit)
     state = parts.learner.init(config.seed) if state is None else state
     if config.learner_processes > 1:
         return run_joint("a2c", act_in_step, config, parts, state, visit)

@@ -99,13 +99,14 @@ def learns_in_workers(module: ModuleType, config: Any) -> bool:
 def working_origin(
     agent: Any, module: ModuleType, config: Any, factory: EnvFactory, network: Any
 ) -> tuple[str, tuple] | None:
-    """`working_parts` and its arguments but the seed; None where no name leads to the environment or the network."""
+    """`working_parts` or `learning_parts` and its arguments but the seed; None where no name leads to the environment
+    or the network."""
     name = network if isinstance(network, str) else importable_name(network)
     if factory.origin is None or name is None:
         return None
-    # compiled with its environments or its gradient, whatever it could do by itself
-    plan = None if factory.traced or learns_in_workers(module, config) else agent.plan
-    return f"{__name__}:working_parts", (
+    plan = None if factory.traced else agent.plan  # compiled with its environments, whatever it could do by itself
+    maker = "learning_parts" if learns_in_workers(module, config) else "working_parts"
+    return f"{__name__}:{maker}", (
         *factory.origin, module.__name__, dataclasses.asdict(config), name, plan
     )  # fmt: skip
 
@@ -119,8 +120,7 @@ def working_parts(
     plan: dict[str, Any] | None,
     seed: int,
 ) -> Parts:
-    """Parts that act as those act whose `recipe` holds these arguments. There is a learner among them only where the
-    architecture's workers learn.
+    """Parts that act as those act whose `recipe` holds these arguments; there is no learner among them.
 
     Args:
       env, env_kwargs: what `envs.resolve` takes.
@@ -142,9 +142,8 @@ def working_parts(
         from shoal.networks.resolve import resolve
 
         agent = module.make_agent(config, factory.spec, resolve(network, factory.spec))
-    learner = module.make_learner(config, agent) if agent and learns_in_workers(module, config) else None
     origin = f"{__name__}:working_parts", (env, env_kwargs, architecture, fields, network, plan)
-    return Parts(factory.spec, maker_of(config, factory), agent, learner=learner, seed=seed, origin=origin)
+    return Parts(factory.spec, maker_of(config, factory), agent, learner=None, seed=seed, origin=origin)
 
 
 def learning_parts(
@@ -161,6 +160,11 @@ def learning_parts(
     config = module.Config(**fields)
     factory = environment_for(config, envs.resolve(env, env_kwargs))
     return make_parts(module, config, factory, network)._replace(seed=seed)
+
+
+def acting_only(parts: Parts) -> Parts:
+    """Parts whose recipe leads to `working_parts`: for a worker's own workers, which act and do not learn."""
+    return parts if parts.origin is None else parts._replace(origin=(f"{__name__}:working_parts", parts.origin[1]))
 
 
 def preloads(agent: Any, module: ModuleType, config: Any) -> tuple[str, ...]:
@@ -200,9 +204,9 @@ def segment_seed(config: Any, env_steps: int) -> int:
     return seeds.derive(config.seed, "segment", env_steps)
 
 
-def default_engine(architecture: str, num_actors: int, sampler: str = "auto") -> str:
+def default_engine(architecture: str, num_actors: int, sampler: str = "auto", optimisation: str = "sync") -> str:
     """Where to run if nobody said: one actor in lock-step has nothing to overlap with, so threads would only cost; and
-    actors that learn side by side need a process each, since threads take turns."""
-    if architecture == "a3c":
+    workers that learn side by side need a process each, since threads take turns."""
+    if architecture == "a3c" or optimisation != "sync":
         return "processes"
     return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 and sampler != "async" else "threads"

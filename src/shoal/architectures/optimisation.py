@@ -32,7 +32,41 @@ class OptimisationConfig(ActorCriticConfig):
     drop_slowest: int = 0
     """actors whose trajectories an update of sync does not wait for: they come too late, are dropped and counted"""
 
+    chunks: int = 3
+    """parts of the shared params with a lock each (async, async_skip)"""
+    skip_batches: int = 4
+    """batches that a learner trains on alone before it merges what came of it (async_skip)"""
+    batches_per_visit: int = 2
+    """batches of learners between looks at how far the run is (async, async_skip)"""
+
     samplers = IN_STEP
+    steps_per_batch = passes = 1
+    """gradient steps on a batch, and how often each of its rows is used"""
+
+    @property
+    def apart(self) -> bool:
+        """Whether learners share params and nothing else."""
+        return self.optimisation != "sync"
+
+    @property
+    def actors_per_learner(self) -> int:
+        """Actors of each learner's own, where learners are apart."""
+        return self.all_actors // self.learners
+
+    @property
+    def steps_per_exchange(self) -> int:
+        """Gradient steps between two exchanges of a learner."""
+        return self.skip_batches * self.steps_per_batch if self.optimisation == "async_skip" else 1
+
+    @property
+    def exchanges_per_visit(self) -> int:
+        """Exchanges of learners in batches_per_visit batches, at least one."""
+        return max(1, self.batches_per_visit * self.steps_per_batch // self.steps_per_exchange)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of a gradient step: of all learners, or where they are apart of one."""
+        return super().rows_per_step // (self.learners if self.apart else 1)
 
     @property
     def all_actors(self) -> int:
@@ -53,9 +87,37 @@ class OptimisationConfig(ActorCriticConfig):
         super().__post_init__()
         require(self, ("learners", "learner_processes"), lambda x: x > 0, "must be above 0")
         require(self, ("learner_devices", "drop_slowest"), lambda x: x >= 0, "must be 0 or more")
-        if self.optimisation == "sync":
+        require(self, ("chunks", "skip_batches", "batches_per_visit"), lambda x: x > 0, "must be above 0")
+        if self.apart:
+            self._require_apart()
+        else:
             self._require_shares()
             self._require_places()
+
+    def _require_apart(self) -> None:
+        """Actors that learners can have evenly, and nothing that takes one learner to see all batches."""
+        if self.all_actors % self.learners:
+            raise ConfigError(
+                f"learners={self.learners} cannot have the num_actors={self.num_actors} actors evenly; make "
+                f"--num-actors a multiple of {self.learners}, or use --scaling weak"
+            )
+        for name in ("normalise_obs", "normalise_reward", "layer_norms"):
+            if getattr(self, name):
+                raise ConfigError(
+                    f"{name} needs a learner that sees all batches, and none does with optimisation="
+                    f"{self.optimisation}; use sync"
+                )
+        for name, most in (("learner_processes", 1), ("learner_devices", 1), ("drop_slowest", 0)):
+            if getattr(self, name) > most:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} is for optimisation=sync: with {self.optimisation} every learner is "
+                    f"a worker of its own on one device; leave it out"
+                )
+        if self.sampler == "async":
+            raise ConfigError(
+                f"sampler='async' collects while its learner learns, with optimisation={self.optimisation} learners "
+                "overlap with one another; use another --sampler"
+            )
 
     def _require_shares(self) -> None:
         """Environments of a batch that learners can share evenly."""

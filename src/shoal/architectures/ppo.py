@@ -16,6 +16,7 @@ bottleneck, since every sample is trained on several times.
 from dataclasses import dataclass
 
 from shoal.actors.synchronous import act_ahead, act_in_step
+from shoal.architectures import learners_apart
 from shoal.architectures.base import Parts, keep, make_learner_parts, require
 from shoal.architectures.joint import run_joint
 from shoal.architectures.optimisation import OptimisationConfig, make_spread
@@ -25,6 +26,21 @@ from shoal.errors import ConfigError
 MUST_CROSS = ("TRAJ actor>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRANS *>*")
 CARRIES_MEMORY = True
+
+
+def must_cross(config):
+    """By how learners work together."""
+    return learners_apart.MUST_CROSS if config.apart else MUST_CROSS
+
+
+def must_never_cross(config):
+    """By how learners work together."""
+    return learners_apart.MUST_NEVER_CROSS if config.apart else MUST_NEVER_CROSS
+
+
+def learns_in_workers(config):
+    """Learners are workers where they are apart."""
+    return config.apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +57,18 @@ class Config(OptimisationConfig):
     """gradient steps per pass"""
     clip: float = 0.2
     """how far the probability ratio may move before its gain stops counting"""
+    skip_batches: int = 1
+    """batches that a learner trains on alone before it merges what came of it (async_skip)"""
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Gradient steps on a batch."""
+        return self.epochs * self.minibatches
+
+    @property
+    def passes(self) -> int:
+        """How often each row of a batch is used."""
+        return self.epochs
 
     @property
     def rows_per_step(self) -> int:
@@ -68,7 +96,7 @@ def make_agent(config: Config, spec, network):
 
 def make_learner(config: Config, agent):
     """Epochs of shuffled minibatches over each batch."""
-    from shoal.learners.minibatch import make_minibatch
+    from shoal.learners.minibatch import make_minibatch, minibatches_of
 
     if agent.recurrent and config.minibatches > config.learner_envs:
         raise ConfigError(
@@ -76,11 +104,15 @@ def make_learner(config: Config, agent):
             "carried an environment's rows stay together; lower --minibatches or raise --envs-per-actor"
         )
     steps = {"epochs": config.epochs, "minibatches": config.minibatches, "seed": config.seed}
+    if config.apart:
+        return learners_apart.make_learner_apart(config, agent, minibatches_of(**steps))
     return make_minibatch(agent, *make_learner_parts(config, agent), **steps, spread=make_spread(config))
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):
     """Train from `state`, or from the seed, until config.env_steps were received; returns the last state."""
+    if config.apart:
+        return learners_apart.learn_apart("ppo", config, parts, state, visit)
     state = parts.learner.init(config.seed) if state is None else state
     if config.learner_processes > 1:
         return run_joint("ppo", act_in_step, config, parts, state, visit)

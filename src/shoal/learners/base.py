@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every learner is: a state that can be saved, and pure functions over it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,13 @@ class Learner(NamedTuple):
     applied: for workers that send gradients instead of trajectories. None where one update takes several steps"""
     devices: int = 1
     """devices over which every gradient is summed"""
+    gradients: Callable[[Array, list[Trajectory], int], Iterator[Callable]] | None = None
+    """(params [P], trajectories, draw) -> what an update takes one after another: each is params [P] -> (gradient [P],
+    metrics), neither clipped nor applied. `draw` decides how a batch is cut. For learners that share params"""
+    share: Callable[[Array, Any], Any] | None = None
+    """(params [P], lesson) -> `agents.lessons.Share`, a worker's part of a gradient"""
+    pool: Callable[..., tuple[LearnerState, dict[str, float]]] | None = None
+    """(state, shares, "policy" or "critic") -> (state, metrics): the step of their sum"""
 
 
 def join(batch: list[Trajectory]) -> Trajectory:

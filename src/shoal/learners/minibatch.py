@@ -89,6 +89,12 @@ def shuffled_rows(seed: int, rows: int, epochs: int, minibatches: int) -> np.nda
     return np.concatenate(epochs_of_rows).reshape(epochs * minibatches, size).astype(np.int32)
 
 
+def minibatches_of(seed: int, epochs: int, minibatches: int) -> Callable[[int, int], np.ndarray]:
+    """How PPO cuts a batch: (rows, draw) -> row numbers [epochs * minibatches, rows // minibatches], shuffled anew for
+    every pass and draw."""
+    return lambda rows, draw: shuffled_rows(derive(seed, "shuffle", draw), rows, epochs, minibatches)
+
+
 def summarise(metrics: dict[str, np.ndarray]) -> dict[str, float]:
     """Means over the gradient steps; `finite` is the least of them."""
     return {k: float(np.min(v) if k == "finite" else np.mean(v)) for k, v in metrics.items()}

@@ -94,6 +94,7 @@ def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1)
         update=update,
         acting=lambda state: zeros((params_size,)),
         gradient=lambda params, batch: (zeros((params_size,)), {}),
+        gradients=lambda params, batch, draw: iter([lambda _: (zeros((params_size,)), {})] * updates_per_batch),
         devices=devices,
     )
 

@@ -79,7 +79,8 @@ def train(
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
     factory = environment_for(config, factory)
     settings = {
-        "engine": engine or default_engine(architecture, config.all_actors, config.sampler),
+        "engine": engine
+        or default_engine(architecture, config.all_actors, config.sampler, getattr(config, "optimisation", "sync")),
         "order": order,
         "network": network,
         "env_kwargs": env_kwargs or {},
