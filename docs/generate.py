@@ -47,6 +47,7 @@ def architecture_page(name: str) -> str:
     """One architecture: its own description and flow, what may cross, and every field."""
     module = registry.load(name)
     meanings = field_meanings(module.Config)
+    must, never = registry.promises(module, module.Config())
     rows = [
         f"| `--{f.name.replace('_', '-')}` | {type_name(f.type)} | `{f.default}` | {meanings[f.name]} |"
         for f in dataclasses.fields(module.Config)
@@ -56,8 +57,8 @@ def architecture_page(name: str) -> str:
         f"# {name}\n",
         f"```text\n{module.__doc__.strip()}\n```\n",
         f"Source: `{module.__name__}`, one file. `shoal describe {name}` counts what crosses.\n",
-        f"- must cross: {', '.join(module.MUST_CROSS)}",
-        f"- must never cross: {', '.join(module.MUST_NEVER_CROSS)}\n",
+        f"- must cross: {', '.join(must)}",
+        f"- must never cross: {', '.join(never)}\n",
         "| field | type | default | meaning |\n| --- | --- | --- | --- |",
         *rows,
         "",

@@ -41,6 +41,7 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "impala": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "appo": {"learning_rate": 2.5e-3, "batch_trajectories": 1},
     "seed": {"unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
+    "pg": {"learning_rate": 3e-3},
     "a3c": {"envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "learning_rate": 2e-3,
             "entropy_cost": 0.003},
 }  # fmt: skip
@@ -55,6 +56,7 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "impala": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "appo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 4, "minibatches": 4},
     "seed": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
+    "pg": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"envs_per_actor": 4, "unroll_length": 16, "discount": 0.9, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
 }  # fmt: skip
@@ -75,6 +77,7 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "impala": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3, "batch_trajectories": 1},
     "appo": {**_BODIES, "unroll_length": 128, "epochs": 4, "minibatches": 16, "learning_rate": 3e-4},
     "seed": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3, "batch_trajectories": 1},
+    "pg": {"env_steps": 1_000_000, "step": "d", "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"env_steps": 1_000_000, "envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
 }  # fmt: skip
@@ -88,6 +91,7 @@ MINATAR: dict[str, dict[str, Any]] = {
     "impala": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "appo": {**_GAMES, "batch_trajectories": 1, "minibatches": 8, "learning_rate": 2.5e-3},
     "seed": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
+    "pg": {**_GAMES, "envs_per_actor": 32, "learning_rate": 5e-3},
     "a3c": {**_GAMES, "envs_per_actor": 32, "unroll_length": 16, "trace_decay": 0.95, "learning_rate": 2e-3},
 }
 """many environments, since they are stepped on the device, and longer runs"""
@@ -102,6 +106,8 @@ ATARI: dict[str, dict[str, Any]] = {
                "max_grad_norm": 40.0},
     "appo": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 8, "unroll_length": 50,
              "batch_trajectories": 2, "reward_clip": 1.0, "learning_rate": 5e-4},
+    "pg": {"env_steps": 10_000_000, "step": "f", "unroll_length": 20, "reward_clip": 1.0, "learning_rate": 7e-4,
+           "optimiser": "rmsprop"},
     "seed": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 8, "unroll_length": 20,
              "batch_trajectories": 2, "reward_clip": 1.0, "learning_rate": 6e-4, "optimiser": "rmsprop",
              "max_grad_norm": 40.0},

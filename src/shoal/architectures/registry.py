@@ -4,6 +4,7 @@
 import difflib
 import importlib
 from types import ModuleType
+from typing import Any
 
 from shoal.errors import ConfigError
 
@@ -13,13 +14,21 @@ ARCHITECTURES = {
     "impala": "shoal.architectures.impala",
     "appo": "shoal.architectures.appo",
     "seed": "shoal.architectures.seed",
+    "pg": "shoal.architectures.pg",
     "a3c": "shoal.architectures.a3c",
 }
 
 PLANNED = (
-    "pg", "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "es", "alphazero",
+    "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "es", "alphazero",
     "pbt", "ftw", "rapid", "gps",
 )  # fmt: skip
+
+
+def promises(module: ModuleType, config: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """("TRAJ actor>learner", ..) what must cross in an architecture under a config, and patterns of what never does."""
+    if hasattr(module, "must_cross"):
+        return module.must_cross(config), module.must_never_cross(config)
+    return module.MUST_CROSS, module.MUST_NEVER_CROSS
 
 
 def load(name: str) -> ModuleType:

@@ -26,8 +26,9 @@ def run(argv: Sequence[str]) -> int:
     module = registry.load(argv[0])
     config = parse_command(module.Config, argv[1:], f"shoal describe {argv[0]}")
     print((module.__doc__ or "").strip())
-    print(f"\nmust cross:       {', '.join(module.MUST_CROSS)}")
-    print(f"must never cross: {', '.join(module.MUST_NEVER_CROSS)}")
+    must, never = registry.promises(module, config)
+    print(f"\nmust cross:       {', '.join(must)}")
+    print(f"must never cross: {', '.join(never)}")
 
     from shoal.placement.flow import flow_of
 

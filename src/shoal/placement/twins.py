@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from shoal.agents.base import Acting
+from shoal.agents.lessons import CriticLesson, PolicyLesson, Share
 from shoal.architectures.base import Parts
 from shoal.learners.base import Learner, LearnerState, env_steps_in
 from shoal.trees import tree_map
-from shoal.types import Box, EnvSpec, Steps
+from shoal.types import Array, Box, EnvSpec, Steps
 
 EPISODE_LENGTH = 50
+LOSSES = {PolicyLesson: ("loss/policy", "loss/entropy"), CriticLesson: ("loss/value",)}
+"""names of what the sums of a share belong to"""
 
 
 def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -89,12 +92,23 @@ def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1)
         )
         return counted, {}
 
+    def share(params: Array, lesson: Any) -> Share:
+        losses = dict.fromkeys(LOSSES[type(lesson)], 0.0)
+        return Share(zeros((params_size,)), env_steps_in([lesson.trajectory]), 0.0, losses)
+
+    def pool(state: LearnerState, shares: list[Share], part: str = "policy") -> tuple[LearnerState, dict[str, float]]:
+        rows = sum(one.rows for one in shares) if part == "policy" else 0
+        steps = state.env_steps + rows
+        return state._replace(updates=state.updates + 1, env_steps=steps, version=state.version + 1), {}
+
     return Learner(
         init=lambda seed: LearnerState(zeros((params_size,)), (), 0, 0, 0),
         update=update,
         acting=lambda state: zeros((params_size,)),
         gradient=lambda params, batch: (zeros((params_size,)), {}),
         gradients=lambda params, batch, draw: iter([lambda _: (zeros((params_size,)), {})] * updates_per_batch),
+        share=share,
+        pool=pool,
         devices=devices,
     )
 
