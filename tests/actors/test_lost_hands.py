@@ -94,6 +94,16 @@ def test_two_at_once_and_again_and_again(sampler_and_params):
     assert len(set(drawn)) == 4  # no new process relives what another did
 
 
+def test_who_is_new_gets_to_know_all_buffers(sampler_and_params):
+    sampler, params = sampler_and_params
+    kept = [sampler.unroll(params, version, LENGTH) for version in range(3)]
+    os.kill(sampler.pids()[0], signal.SIGKILL)
+    del kept[:2]
+    kept += [sampler.unroll(params, version, LENGTH) for version in range(3)]
+    assert len(sampler._buffers.all) == 4
+    assert len({trajectory.obs.tobytes() for trajectory in kept}) == 4
+
+
 def test_a_recurrent_policy_in_jax_survives():
     sampler, params = parallel("toy:memory", "agents.made:GruInJax")
     sampler.unroll(params, 0, LENGTH)

@@ -11,17 +11,23 @@ def lost_lines(run):
 
 
 @pytest.mark.parametrize(
-    ("engine", "victims"),
+    ("engine", "victims", "sampler"),
     [
-        ("inline", 1),
-        pytest.param("inline", 2, marks=pytest.mark.slow),
-        pytest.param("threads", 2, marks=pytest.mark.slow),
-        pytest.param("processes", 1, marks=pytest.mark.slow),
-        pytest.param("processes", 2, marks=pytest.mark.slow),
+        ("inline", 1, "auto"),
+        ("threads", 1, "parallel"),
+        pytest.param("inline", 2, "auto", marks=pytest.mark.slow),
+        pytest.param("threads", 2, "auto", marks=pytest.mark.slow),
+        pytest.param("processes", 1, "auto", marks=pytest.mark.slow),
+        pytest.param("processes", 2, "auto", marks=pytest.mark.slow),
+        pytest.param("inline", 2, "parallel", marks=pytest.mark.slow),
+        pytest.param("processes", 1, "parallel", marks=pytest.mark.slow),
+        pytest.param("threads", 2, "async", marks=pytest.mark.slow),
     ],
 )
-def test_killed_workers_are_named_and_started_anew(start, engine, victims):
-    run = start("ppo", engine=engine, num_actors=1, envs_per_actor=4, env_workers=2, env_steps=ENV_STEPS)
+def test_killed_workers_are_named_and_started_anew(start, engine, victims, sampler):
+    run = start(
+        "ppo", engine=engine, num_actors=1, envs_per_actor=4, env_workers=2, sampler=sampler, env_steps=ENV_STEPS
+    )
     run.until_training(2)
     chosen = sorted(run.stepping())[:victims]
     run.kill(*chosen)
@@ -36,7 +42,7 @@ def test_killed_workers_are_named_and_started_anew(start, engine, victims):
     for pid in chosen:
         (line,) = [line for line in lost_lines(run) if f"process {pid} " in line]
         assert "failure.told:Told: environment" in line
-        assert "step " in line
+        assert "step " in line or (sampler == "parallel" and "unroll " in line)
         assert line.endswith("was killed by SIGKILL; a new process opens new episodes")
 
 

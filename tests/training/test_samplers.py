@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training with each sampler: lost workers are told, what is to blame is named, what cannot be leaves no folder."""
 
+import shutil
+
+import numpy as np
 import pytest
 
 from envs.hostile import HOSTILE
+from shoal import training
 from shoal.errors import ConfigError, ShoalError
-from training.runs import train
+from training.runs import checkpoints, train
 
 WAYS = {
     "parallel": {"sampler": "parallel", "env_workers": 2},
@@ -98,3 +102,15 @@ def test_environments_that_wait_for_each_other_learn_too(tmp_path):
         )  # fmt: skip
         assert result.metrics[-1]["env_steps"] >= 400
         assert result.metrics[-1]["episodes"] > 0
+
+
+@pytest.mark.parametrize("way", ["parallel", "async"])
+def test_a_resumed_run_in_fixed_order_goes_on_exactly(way, tmp_path):
+    settings = {"order": "fixed", "env": "toy:catch", "num_actors": 2, "envs_per_actor": 4, "env_steps": 800}
+    whole = train(tmp_path / "whole", "a2c", engine="threads", **settings, **WAYS[way])
+    copy = shutil.copytree(whole.run_dir, tmp_path / "copy")
+    shutil.rmtree(checkpoints(copy)[-1])
+    resumed = training.resume(copy, quiet=True)
+    np.testing.assert_array_equal(resumed.state.params, whole.state.params)
+    other = train(tmp_path / "other", "a2c", engine="threads", seed=7, **settings, **WAYS[way])
+    assert not np.array_equal(other.state.params, whole.state.params)

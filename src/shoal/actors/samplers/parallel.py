@@ -81,7 +81,8 @@ class Hand(Watched):
         if go.buffer.number not in self._known:
             header["size"] = go.buffer.segment.size
             descriptors.append(go.buffer.segment.descriptor)
-        self._known, self._has_params, self.busy = set(go.keep), True, True
+        self._known = self._known & set(go.keep) | {go.buffer.number}
+        self._has_params = self.busy = True
         self.begin()
         with contextlib.suppress(Hangup):
             self.link.send(header, descriptors=descriptors)
