@@ -119,3 +119,11 @@ def ignore_signals(link, header, descriptors, server):
     link.send({"pid": os.getpid()})
     while True:
         time.sleep(1000)
+
+
+def where(link, header, descriptors, server):
+    """Say on which processors this runs, with how many threads, and what its own children would be told."""
+    from shoal.processes.seats import allowed_cpus, seating
+
+    seat = {"cpus": sorted(os.sched_getaffinity(0)), "threads": os.environ.get("NPROC"), "placement": seating.text}
+    link.send({**seat, "allowed": list(allowed_cpus())})

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 from shoal.architectures.sampling import COLLECTING, check_sampling
 from shoal.errors import ConfigError
+from shoal.processes.seats import parse_placement
 from shoal.types import EnvSpec
 
 Visit = Callable[[Any, list, dict[str, float]], Any]
@@ -116,6 +117,8 @@ class ActorCriticConfig:
     env_workers: int = 0
     """processes for each actor's environments (alternating: for each of its two groups); 0: the actor steps them
     itself"""
+    placement: str = ""
+    """processors of the workers that are processes, such as "env=cpu0-1x16 act=cpu0 learn=cpu0,cpu1"; empty: any"""
     step_timeout: float = 60.0
     """seconds that an environment in a worker process may take over a step before it is ended"""
     inference_batch: int = 0
@@ -148,6 +151,7 @@ class ActorCriticConfig:
 
     def __post_init__(self):
         require_types(self)
+        parse_placement(self.placement)
         positive = (
             "env_steps", "num_actors", "envs_per_actor", "unroll_length", "learning_rate", "optimiser_epsilon",
             "max_grad_norm", "reward_scale", "frame_stack", "step_timeout", "reference_batch",
@@ -171,7 +175,8 @@ def require_types(config: Any) -> None:
             if value not in choices:
                 raise ConfigError(f"{name}={value!r} is unknown; use {' or '.join(choices)}")
         elif not any(_is_a(value, kind) for kind in choices or (declared,)):
-            wanted = {int: "a whole number", float: "a number", bool: "true or false"}[(choices or (declared,))[0]]
+            kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+            wanted = kinds[(choices or (declared,))[0]]
             raise ConfigError(f"{name}={value!r} must be {wanted}; change --{name.replace('_', '-')}")
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from shoal.architectures.base import ActorCriticConfig, require
+from shoal.architectures.placing import use_placement
 from shoal.architectures.sampling import IN_STEP
 from shoal.errors import ConfigError
 from shoal.records.hardware import usable_cores
 
-DEVICE_FIELDS = ("learners", "learner_devices", "learner_processes", "optimisation")
-"""on which it depends how many devices a process needs"""
+DEVICE_FIELDS = ("learners", "learner_devices", "learner_processes", "optimisation", "placement")
+"""on which it depends what devices and processors a process needs"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,13 +169,15 @@ def make_spread(config: OptimisationConfig) -> Any:
 
 
 def prepare_devices(fields: Mapping[str, Any]) -> None:
-    """As many devices as the learners of a config will use. Imports JAX where they use several.
+    """Processors by the placement, and as many devices as the learners of a config will use. Imports JAX where they use
+    several.
 
     Has to come before JAX starts, which importing an environment may do: so before anything is known but the fields
     that were given, which may be nonsense still; whoever checks them will say so.
 
-    Raises: ConfigError for more than make sense.
+    Raises: ConfigError for more devices than make sense, or processors that may not be used.
     """
+    use_placement(fields)
     learners, asked = (_whole(fields.get(name)) for name in ("learners", "learner_devices"))
     if learners > 1 and fields.get("optimisation", "sync") == "sync" and _whole(fields.get("learner_processes")) <= 1:
         from shoal.learners.devices import make_devices

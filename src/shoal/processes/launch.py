@@ -17,6 +17,7 @@ from shoal.errors import ConfigError, ShoalError
 from shoal.processes.lifeline import end_session, make_lifeline
 from shoal.processes.limits import out_of_files
 from shoal.processes.link import Hangup, Link
+from shoal.processes.seats import seating
 
 STARTUP_SECONDS = 60.0
 
@@ -127,8 +128,12 @@ class Launcher:
         header: dict[str, Any] | None = None,
         descriptors: Sequence[int] = (),
         seconds: float = STARTUP_SECONDS,
+        seat: tuple[str | None, int] = (None, 0),
     ) -> Child:
         """A new child that calls `entry` ("module:function") with (link, header, descriptors, link to the server).
+
+        Args:
+          seat: role and number by which it is seated, where there is a placement (`seats`).
 
         Raises ServerEnded when the server has ended, ShoalError when it gives no child within `seconds`.
         """
@@ -140,7 +145,7 @@ class Launcher:
         with self._state:
             number = next(self._numbers)
             try:
-                message = {**(header or {}), "number": number, "entry": entry}
+                message = {**(header or {}), **seating.header(*seat), "number": number, "entry": entry}
                 self._link.send(message, descriptors=[end.fileno(), theirs.fileno(), *descriptors])
             except Hangup:
                 self._over = True

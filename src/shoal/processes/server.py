@@ -21,6 +21,7 @@ from shoal.processes import launch
 from shoal.processes.codec import find
 from shoal.processes.lifeline import end_with_parent, hang_on, let_go
 from shoal.processes.link import Hangup, Link, Message
+from shoal.processes.seats import seating
 
 
 class Server:
@@ -158,6 +159,7 @@ def be_child(parent: int, server: Link, message: Message) -> NoReturn:
         lifeline, end, *rest = message.descriptors
         hang_on(lifeline)
         faulthandler.enable()
+        seating.sit_down(message.header)
         link = Link(socket.socket(fileno=end))
         launch.inherit(server)
         find(message.header["entry"])(link, message.header, rest, server)

@@ -160,9 +160,10 @@ class RunDir:
             raise ConfigError(f"{self.config_path} cannot be read ({fault}); restore it from a copy") from None
         return facts
 
-    def write_hardware(self, devices: list[dict[str, Any]] | None = None) -> None:
-        """The machine as this process may use it, with the devices the caller's array library sees."""
-        replace_json(self.hardware_path, hardware.describe(devices))
+    def write_hardware(self, devices: list[dict[str, Any]] | None = None, placement: str = "") -> None:
+        """The machine as this process may use it, with the devices the caller's array library sees, and what processors
+        the run's processes were given."""
+        replace_json(self.hardware_path, hardware.describe(devices) | {"placement": placement})
 
     def log(self, line: str) -> None:
         """Append one line with the date and time. A log that cannot be written never stops a run."""

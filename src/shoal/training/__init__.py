@@ -19,6 +19,7 @@ from shoal.architectures.assemble import (
     require_sampling,
 )
 from shoal.architectures.optimisation import on_one_device, prepare_devices, require_processes_of_learners
+from shoal.architectures.placing import check_placement
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -261,6 +262,7 @@ def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"hang_seconds={seconds} must be above 0 and finite; change --hang-seconds")
     require_processes_of_learners(config, settings["engine"], settings["order"])
+    check_placement(config, settings["engine"])
     if settings["engine"] == "processes":
         refuse_nameless(factory, settings["network"], "use --engine threads")
         require_room(config, factory.spec)
@@ -286,8 +288,11 @@ def _start(session: Any, parts: Any, state: Any, meta: dict | None = None, *, qu
     from shoal.training.recorder import Recorder, StopWhen
 
     run, config, settings = session.run, session.config, session.settings
-    run.write_hardware(devices())
+    run.write_hardware(devices(), config.placement)
     title = f"{session.architecture} · {session.factory.name} · seed {config.seed}"
+    if config.placement:
+        title = f"{title} · {config.placement}"
+        run.log(f"placement {config.placement}")
     console = Console(config.env_steps, title=title, stream=io.StringIO() if quiet else None)
     stop = StopWhen(settings["stop_return"], settings["stop_minutes"])
     recorder = Recorder(run, config, console, stop, architecture=session.architecture, order=settings["order"])

@@ -43,10 +43,9 @@ class Go(NamedTuple):
 class Hand(Watched):
     """A worker as the sampler sees it; `start` may be called again when its process has ended."""
 
-    def __init__(self, sampler: "ParallelSampler", slots: slice):
-        super().__init__(
-            sampler.spec.id, sampler.first_index + slots.start, slots.stop - slots.start, "an unroll of its own"
-        )
+    def __init__(self, sampler: "ParallelSampler", slots: slice, number: int):
+        first, size = sampler.first_index + slots.start, slots.stop - slots.start
+        super().__init__(sampler.spec.id, first, size, "an unroll of its own", number)
         self.slots, self._sampler = slots, sampler
         self.unrolls = 0
         self.start()
@@ -167,8 +166,9 @@ class ParallelSampler:
         limits.require_files(workers)
         launch.shared().preload((*PRELOAD, *(PRELOAD_JAX if self._agent.compiled else ())))
         bounds = np.linspace(0, self.num_envs, workers + 1).astype(int).tolist()
-        for start, stop in zip(bounds, bounds[1:], strict=False):
-            hand = Hand(self, slice(start, stop))
+        number = self.first_index // self.num_envs * workers
+        for i, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            hand = Hand(self, slice(start, stop), number + i)
             self._hands.append(hand)
             self._epoll.register(hand.link.fileno(), select.EPOLLIN)
         while not all(hand.opened for hand in self._hands):

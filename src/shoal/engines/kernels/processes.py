@@ -43,6 +43,8 @@ LAUNCH_S = 60.0
 """seconds that a child may take to import what it needs, however impatient the run is"""
 EXIT_S = 2.0
 """seconds to learn how a child ended"""
+SEATED_AS = {"actor": "act", "inference": "infer", "learner": "learn"}
+"""roles by the names under which a placement knows them"""
 STRIKES = 3
 """deaths in a row without progress after which a worker is not started anew"""
 
@@ -136,7 +138,7 @@ class Processes(Kernel):
             "now": worker.engine.now(),
             "fixed": self.fixed,
         }
-        child = self._child(header, page)
+        child = self._child(header, page, (SEATED_AS.get(worker.role), worker.index))
         page.segment.close()
         worker.engine.born(worker, child.pid)
         shadow = Shadow(self, worker, child, page)
@@ -146,13 +148,13 @@ class Processes(Kernel):
             page.ask_to_stop()
         return shadow
 
-    def _child(self, header: dict[str, Any], page: Status) -> launch.Child:
+    def _child(self, header: dict[str, Any], page: Status, seat: tuple[str | None, int]) -> launch.Child:
         """A child of the shared server, or of a new one where that has just been killed."""
 
         def ask() -> launch.Child:
             server = launch.shared()
             server.preload(self.engine.preload)
-            return server.launch(ENTRY, header, [page.segment.descriptor])
+            return server.launch(ENTRY, header, [page.segment.descriptor], seat=seat)
 
         with contextlib.suppress(launch.ServerEnded):
             return ask()

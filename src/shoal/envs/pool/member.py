@@ -51,8 +51,9 @@ def recipe_for(
 class Member(Watched):
     """A worker with a share of the environments; `start` may be called again when its process has ended."""
 
-    def __init__(self, recipe: Recipe, slots: slice):
-        super().__init__(recipe.factory.name, recipe.first_index + slots.start, slots.stop - slots.start, "a step")
+    def __init__(self, recipe: Recipe, slots: slice, number: int):
+        first, size = recipe.first_index + slots.start, slots.stop - slots.start
+        super().__init__(recipe.factory.name, first, size, "a step", number)
         self.slots = slots
         self._recipe = recipe
         self.steps = 0

@@ -164,8 +164,9 @@ class PoolVector:
         recipe = recipe_for(factory, self.num_envs, first_index, self._segment, (self._bell, self._passes))
         launch.shared().preload((*PRELOAD, adapter_of(factory)))
         bounds = np.linspace(0, self.num_envs, self._workers + 1).astype(int).tolist()
-        for start, stop in zip(bounds, bounds[1:], strict=False):
-            member = Member(recipe, slice(start, stop))
+        number = first_index // self.num_envs * self._workers
+        for i, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            member = Member(recipe, slice(start, stop), number + i)
             self._members.append(member)
             self._epoll.register(member.link.fileno(), select.EPOLLIN)
         while not all(member.made for member in self._members):

@@ -28,11 +28,12 @@ class Watched:
 
     Args:
       unit: what it does at a command, as the line about its deaths puts it: "a step".
+      number: of the worker, counted over all actors.
     """
 
-    def __init__(self, name: str, first: int, size: int, unit: str):
+    def __init__(self, name: str, first: int, size: int, unit: str, number: int):  # noqa: PLR0913 all of it names it
         self.size = size
-        self._name, self._first, self._unit = name, first, unit
+        self._name, self._first, self._unit, self._number = name, first, unit, number
         self.restarts = 0
         """since its environments were last reset by the owner"""
         self.strikes = 0
@@ -45,7 +46,8 @@ class Watched:
         """A new process."""
         self.page, self._still = Status.create(), Stillness()
         self.hung = self.stopped = self.made = False
-        self.child = launch.shared().launch(entry, header, [self.page.segment.descriptor, *descriptors])
+        given = [self.page.segment.descriptor, *descriptors]
+        self.child = launch.shared().launch(entry, header, given, seat=("env", self._number))
         self.page.segment.close()
         self.link = self.child.link
 

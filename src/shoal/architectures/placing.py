@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a placement (`processes.seats`) fits the processes that a config and an engine make."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from shoal.errors import ConfigError
+from shoal.processes.seats import Placement, Seat, parse_placement, require_allowed, seating, show_placement
+
+
+def check_placement(config: Any, engine: str) -> None:
+    """Raises ConfigError in one line for a placement of processes that there will not be."""
+    placement = parse_placement(config.placement)
+    for role in ("act", "infer"):
+        if role in placement and engine != "processes":
+            raise ConfigError(
+                f"placement {_word(placement, role)} cannot be on --engine {engine}: its workers share a process, and "
+                "one process has one XLA client; use --engine processes, or place learn and env only"
+            )
+    if "env" in placement and not config.env_workers:
+        raise ConfigError(
+            f"placement {_word(placement, 'env')} has no processes to place: actors step environments themselves; "
+            "raise --env-workers, or place act"
+        )
+    _require_count(placement, "env", config.all_actors * config.env_workers, "environment workers")
+    _require_count(placement, "act", config.all_actors, "actors")
+
+
+def use_placement(fields: Mapping[str, Any]) -> None:
+    """Seat this process and those that it will launch by the field `placement`; others keep what they are allowed.
+
+    Has to come before JAX starts. Learners in this process take all seats of learn together.
+
+    Raises: ConfigError for what is no placement, or not allowed here.
+    """
+    text = fields.get("placement") or ""
+    if not isinstance(text, str):
+        return  # whoever checks the fields will say so
+    placement = parse_placement(text)
+    if placement and not sys.platform.startswith("linux"):
+        raise ConfigError(f"placement={text!r} needs Linux, which can bind processes to processors; leave it out")
+    require_allowed(placement)
+    seating.use(text)
+    seats = placement.get("learn", ())
+    apart = fields.get("optimisation", "sync") != "sync" or str(fields.get("learner_processes", 1)) != "1"
+    if seats and not apart:
+        cpus = {cpu for seat in seats for cpu in seat.cpus}
+        seating.take(Seat(tuple(sorted(cpus)), threads=seats[0].threads))
+    else:
+        seating.get_up()
+
+
+def _require_count(placement: Placement, role: str, count: int, what: str) -> None:
+    """Where seats say how many workers they are for, they have to be right."""
+    said = sum(seat.workers for seat in placement.get(role, ()))
+    if any(seat.workers > 1 for seat in placement.get(role, ())) and said != count:
+        raise ConfigError(
+            f"placement {_word(placement, role)} seats {said} workers, this run has {count} {what}; change the numbers "
+            "after x, or leave them out"
+        )
+
+
+def _word(placement: Placement, role: str) -> str:
+    return show_placement({role: placement[role]})
