@@ -9,6 +9,7 @@ import pytest
 from agents.made import DISCRETE, make_agent, make_trajectory
 from shoal.architectures import registry
 from shoal.learners.instruments import gradient_noise, noise_scale, watch_layers
+from shoal.losses.across import across
 
 NORMS = ("grad_norm", "step_norm", "param_norm", "distance")
 LAYERS = {"first": (0, 4), "second": (4, 10)}
@@ -44,6 +45,38 @@ def test_a_run_writes_norms_of_layers_only_if_asked(architecture):
     assert metrics["grad_norm"] > 0
 
 
+@pytest.mark.parametrize(("architecture", "fields"), [("a2c", {}), ("ppo", {"minibatches": 1, "epochs": 2})])
+def test_measuring_noise_changes_nothing_else(architecture, fields):
+    fields = {"envs_per_actor": 4, "unroll_length": 7, "env_steps": 1000, "learners": 2, **fields}
+    agent = make_agent(architecture, DISCRETE, **fields)
+    module, found = registry.load(architecture), {}
+    for settings in (
+        {},
+        {"gradient_noise": True, "learner_devices": 1},
+        {"gradient_noise": True, "learner_devices": 2},
+    ):
+        learner = module.make_learner(module.Config(**{"learner_devices": 1} | fields | settings), agent)
+        state, metrics = learner.update(learner.init(0), [make_trajectory(agent, DISCRETE, agent.init(0))])
+        found[str(settings)] = np.asarray(state.params), metrics
+    (plain, none), (apart, ours), (spread, theirs) = found.values()
+    np.testing.assert_allclose(apart, plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(spread, plain, rtol=1e-5, atol=1e-6)
+    assert not any(name.startswith("noise/") for name in none)
+    for name in ("noise/trace", "noise/signal", "noise/diversity"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-3)
+
+
+def noise_of(grads, rows):
+    """Estimates from the mean gradients [n, P] of shares of so many rows."""
+    rows = jnp.asarray(rows, jnp.float32)
+
+    def one(grad, own):
+        with across("share"):
+            return gradient_noise(grad * own / jnp.sum(rows), own)
+
+    return jax.tree.map(lambda x: x[0], jax.vmap(one, axis_name="share")(grads, rows))
+
+
 def drawn_grads(seed, parts, rows, trace, true):
     """Mean gradients [parts, P] of so many rows each, with tr(Sigma) = trace around the true gradient."""
     noise = np.random.default_rng(seed).normal(size=(parts, true.size))
@@ -54,7 +87,7 @@ def drawn_grads(seed, parts, rows, trace, true):
 def test_noise_estimates_are_unbiased(rows):
     true, trace = np.linspace(-1, 1, 20), 100.0
     grads = jnp.stack([drawn_grads(seed, 4, rows, trace, true) for seed in range(3000)])
-    draws = jax.vmap(lambda parts: gradient_noise(parts, jnp.asarray(rows)))(grads)
+    draws = jax.vmap(lambda parts: noise_of(parts, rows))(grads)
     traces, signals = (np.asarray(draws[f"noise/{name}"]) for name in ("trace", "signal"))
     scale = trace / np.sum(true**2)
     assert traces.mean() == pytest.approx(trace, rel=0.03)
@@ -66,7 +99,7 @@ def test_noise_estimates_are_unbiased(rows):
 def test_diversity_and_noise_scale_are_linked():
     parts, rows = 5, 7
     grads = jnp.asarray(np.random.default_rng(0).normal(0.4, 1.0, (parts, 30)), jnp.float32)
-    found = gradient_noise(grads, jnp.full(parts, rows))
+    found = noise_of(grads, [rows] * parts)
     scale = float(found["noise/trace"] / found["noise/signal"])
     linked = (1 + scale / rows) / (1 + scale / (parts * rows))
     assert parts * float(found["noise/diversity"]) == pytest.approx(linked, rel=1e-4)
@@ -74,7 +107,7 @@ def test_diversity_and_noise_scale_are_linked():
 
 def test_equal_gradients_are_all_signal_and_their_diversity_is_one_over_n():
     grads = jnp.ones((4, 3))
-    found = gradient_noise(grads, jnp.full(4, 2))
+    found = noise_of(grads, [2] * 4)
     np.testing.assert_allclose([found["noise/trace"], found["noise/signal"], found["noise/diversity"]], [0, 3, 0.25])
 
 

@@ -111,9 +111,8 @@ def test_where_memory_is_carried_minibatches_are_environments_with_all_their_row
         params = params - config.learning_rate * direction
     np.testing.assert_allclose(state.params, params, **CLOSE)
     assert metrics["sample_reuse"] == 2
-    looped = make_minibatch(
-        dataclasses.replace(agent, sees_frames=True), *make_learner_parts(config, agent), epochs=2, minibatches=2, seed=0
-    )
+    looping = dataclasses.replace(agent, sees_frames=True)
+    looped = make_minibatch(looping, *make_learner_parts(config, agent), epochs=2, minibatches=2, seed=0)
     np.testing.assert_allclose(looped.update(looped.init(0), [trajectory])[0].params, params, **CLOSE)
 
 

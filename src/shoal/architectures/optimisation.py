@@ -30,6 +30,8 @@ class OptimisationConfig(ActorCriticConfig):
     """devices of a learner process, each driving equally many learners; 0: as many as make sense"""
     learner_processes: int = 1
     """processes that the learners of sync are spread over, with collectives over the network between them"""
+    gradient_noise: bool = False
+    """measure the noise of gradients by comparing those of learners with their mean; takes two learners of sync"""
     drop_slowest: int = 0
     """actors whose trajectories an update of sync does not wait for: they come too late, are dropped and counted"""
 
@@ -102,7 +104,7 @@ class OptimisationConfig(ActorCriticConfig):
                 f"learners={self.learners} cannot have the num_actors={self.num_actors} actors evenly; make "
                 f"--num-actors a multiple of {self.learners}, or use --scaling weak"
             )
-        for name in ("normalise_obs", "normalise_reward", "layer_norms"):
+        for name in ("normalise_obs", "normalise_reward", "layer_norms", "gradient_noise"):
             if getattr(self, name):
                 raise ConfigError(
                     f"{name} needs a learner that sees all batches, and none does with optimisation="
@@ -132,6 +134,8 @@ class OptimisationConfig(ActorCriticConfig):
                 f"drop_slowest={self.drop_slowest} drops what comes late, which sampler='async' makes all of it; use "
                 "another --sampler or drop_slowest 0"
             )
+        if self.gradient_noise and self.learners < 2:
+            raise ConfigError("gradient_noise compares the gradients of learners; raise --learners to 2 or more")
         envs = self.trajectories_per_update * self.envs_per_actor
         if envs % self.learners:
             raise ConfigError(
@@ -164,8 +168,9 @@ def make_spread(config: OptimisationConfig) -> Any:
     from shoal.learners.spread import Spread
 
     if config.learner_processes > 1:
-        return Spread(config.learners, devices_of_all())
-    return Spread(config.learners, learner_devices(config.learners, config.learner_devices, cores()))
+        return Spread(config.learners, devices_of_all(), noise=config.gradient_noise)
+    devices = learner_devices(config.learners, config.learner_devices, cores())
+    return Spread(config.learners, devices, noise=config.gradient_noise)
 
 
 def prepare_devices(fields: Mapping[str, Any]) -> None:

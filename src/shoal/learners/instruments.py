@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from shoal.losses.across import total
 from shoal.types import Array
 
 Watch = Callable[[Array, Array, Array], dict[str, Array]]
@@ -40,28 +41,31 @@ def watch_layers(layers: Mapping[str, tuple[int, int]], initial: Array) -> Watch
     return watch
 
 
-def gradient_noise(grads: Array, rows: Array) -> dict[str, Array]:
-    """What n gradients of parts of a batch say about noise: unbiased, from one small and one large batch size.
+def gradient_noise(share: Array, rows: Array) -> dict[str, Array]:
+    """What the gradients of n shares of a batch say about noise: unbiased, from one small and one large batch size.
 
-    With S the mean of |g_i|^2 and L = |g|^2 of the whole batch's gradient, tr(Sigma) and |G|^2 solve
+    With S the mean of |g_i|^2 over shares and L = |g|^2 of the whole batch's gradient, tr(Sigma) and |G|^2 solve
     S = |G|^2 + tr(Sigma) mean(1 / b_i) and L = |G|^2 + tr(Sigma) / b (McCandlish et al. 2018, arXiv 1812.06162,
-    appendix A.1, here for parts of unequal size). Means of both over many updates, divided, are the noise scale:
+    appendix A.1, here for shares of unequal size). Means of both over many updates, divided, are the noise scale:
     see `noise_scale`. Either may be negative in one update.
 
-    Diversity is sum |g_i|^2 / |sum g_i|^2 (Yin et al. 2018, arXiv 1706.05699, definition 1), with parts as samples.
+    Diversity is sum |g_i|^2 / |sum g_i|^2 (Yin et al. 2018, arXiv 1706.05699, definition 1), with shares as samples.
+
+    To be traced within `losses.across`, once for each share.
 
     Args:
-      grads: [n, P] gradients of the parts' mean losses, n at least 2.
-      rows: [n] valid rows b_i of the parts.
+      share: [P] gradient of this share's part of the whole batch's mean loss, so that all shares add up to it.
+      rows: valid rows b_i of this share.
 
-    Check: with equal parts of b rows, n * diversity = (1 + B / b) / (1 + B / (n b)), B = tr(Sigma) / |G|^2.
+    Check: with equal shares of b rows, n * diversity = (1 + B / b) / (1 + B / (n b)), B = tr(Sigma) / |G|^2.
     """
-    rows = jnp.asarray(rows, jnp.float32)
-    whole = jnp.sum(grads * (rows / jnp.sum(rows))[:, None], 0)
-    small, large = jnp.mean(jnp.sum(jnp.square(grads), 1)), jnp.sum(jnp.square(whole))
-    per_part, per_batch = jnp.mean(1.0 / jnp.maximum(rows, 1.0)), 1.0 / jnp.sum(rows)
-    trace = (small - large) / (per_part - per_batch)
-    diversity = len(grads) * small / jnp.sum(jnp.square(jnp.sum(grads, 0)))
+    rows = jnp.maximum(jnp.asarray(rows, jnp.float32), 1.0)
+    shares, all_rows = total(jnp.ones(())), total(rows)
+    own = share * (all_rows / rows)
+    squares, large = total(jnp.sum(jnp.square(own))), jnp.sum(jnp.square(total(share)))
+    per_share, per_batch = total(1.0 / rows) / shares, 1.0 / all_rows
+    trace = (squares / shares - large) / (per_share - per_batch)
+    diversity = squares / jnp.sum(jnp.square(total(own)))
     return {"noise/trace": trace, "noise/signal": large - trace * per_batch, "noise/diversity": diversity}
 
 

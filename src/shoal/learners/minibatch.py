@@ -9,6 +9,7 @@ import numpy as np
 
 from shoal.agents.base import Agent
 from shoal.learners.base import Learner, LearnerState, join
+from shoal.learners.instruments import gradient_noise
 from shoal.learners.optimiser import Optimiser, refuse_non_finite
 from shoal.learners.schedule import Schedule
 from shoal.learners.single import acting, learnable
@@ -44,8 +45,9 @@ def make_minibatch(  # noqa: PLR0913 the settings of a learner, most by name
     def minibatch_step(carry, samples, learning_rate):
         params, moments = carry
         (loss, metrics), grad = jax.value_and_grad(agent.loss, has_aux=True)(params, samples)
+        noise = gradient_noise(grad, jnp.sum(samples.weight)) if spread.noise else {}
         params, moments, norms = optimiser.step(params, moments, total(grad), learning_rate)
-        return (params, moments), {"loss/total": loss, **metrics, **norms}
+        return (params, moments), {"loss/total": loss, **metrics, **norms, **noise}
 
     run_steps = (looped if agent.sees_frames else fused)(agent, minibatch_step, spread)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from shoal.agents.base import Agent
 from shoal.learners.base import Learner, LearnerState, join
+from shoal.learners.instruments import gradient_noise
 from shoal.learners.optimiser import Optimiser, refuse_non_finite
 from shoal.learners.schedule import Schedule
 from shoal.learners.spread import ALONE, BATCH, SAME, Spread
@@ -25,7 +26,8 @@ def make_single(agent: Agent, optimiser: Optimiser, schedule: Schedule, spread: 
             return agent.loss(p, agent.prepare(p, batch))
 
         (loss, metrics), grad = jax.value_and_grad(objective, has_aux=True)(params)
-        return total(grad), {"loss/total": loss, **metrics}
+        noise = gradient_noise(grad, jnp.sum(batch.valid)) if spread.noise else {}
+        return total(grad), {"loss/total": loss, **metrics, **noise}
 
     def gradient_step(params, moments, batch, learning_rate):
         grad, metrics = gradient_of(params, batch)

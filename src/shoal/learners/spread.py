@@ -31,6 +31,8 @@ ROWS = PartitionSpec(AXIS)
 """[N, ...] or [B, ...], a share of the first axis on each"""
 COLUMNS = PartitionSpec(None, AXIS)
 """[K, N] or [T, B, ...], a share of the second axis on each"""
+AXES = {SAME: None, ROWS: 0, COLUMNS: 1}
+"""which axis is shared out"""
 BATCH = Trajectory(*(ROWS if name in WITHOUT_TIME else COLUMNS for name in Trajectory._fields))
 
 
@@ -40,13 +42,14 @@ class Spread:
     Args:
       learners: that many shares.
       devices: those that compute; learners must be a multiple of their number. None: JAX's default device.
+      noise: measure the noise of gradients; where one device drives all learners, it then works out theirs apart.
 
     Check: with the same learners, any devices give the same update at rtol 1e-5.
     """
 
-    def __init__(self, learners: int = 1, devices: Sequence[Any] | None = None):
+    def __init__(self, learners: int = 1, devices: Sequence[Any] | None = None, *, noise: bool = False):
         several = devices is not None and len(devices) > 1
-        self.learners = learners
+        self.learners, self.noise = learners, noise
         self.mesh = Mesh(np.array(devices), (AXIS,)) if several else None
         self.devices = len(devices) if devices is not None and several else 1
         self.processes = len({device.process_index for device in devices}) if devices is not None and several else 1
@@ -57,13 +60,13 @@ class Spread:
         Args:
           given, gives: SAME, ROWS, COLUMNS or BATCH for each argument, and for the result or its parts.
         """
-        if self.mesh is None:
-            return jax.jit(fn)
 
         def on_share(*args: Any) -> Any:
             with across(AXIS):
                 return fn(*args)
 
+        if self.mesh is None:
+            return jax.jit(self._one_by_one(on_share, given, gives) if self.noise else fn)
         shared_out = jax.shard_map(on_share, mesh=self.mesh, in_specs=given, out_specs=gives, check_vma=False)
         return jax.jit(shared_out, in_shardings=jax.tree.map(self._placed, given))
 
@@ -97,7 +100,7 @@ class Spread:
 
         Check: on one device, the rows that learner i names are rows of environments i * envs to (i + 1) * envs.
         """
-        per_device = self.learners // self.devices
+        per_device = 1 if self.mesh is None and self.noise else self.learners // self.devices
         if per_device == 1:
             return np.concatenate(orders, 1)
         moved = []
@@ -105,6 +108,27 @@ class Spread:
             row, env = (0, order) if whole_envs else np.divmod(order, envs)
             moved.append(row * (per_device * envs) + i % per_device * envs + env)
         return np.concatenate(moved, 1).astype(np.int32)
+
+    def _one_by_one(self, fn: Callable, given: tuple, gives: Any) -> Callable:
+        """fn on every learner's share, on one device."""
+        axes = jax.tree.map(AXES.get, given)
+
+        def run(*args: Any) -> Any:
+            shares = tuple(
+                jax.tree.map(lambda axis, part: self._cut(axis, part), axis, arg, is_leaf=lambda x: x is None)
+                for axis, arg in zip(axes, args, strict=True)
+            )
+            out_axis = AXES[gives]
+            out = jax.vmap(fn, in_axes=axes, out_axes=out_axis or 0, axis_name=AXIS, axis_size=self.learners)(*shares)
+            return jax.tree.map(lambda x: x[0] if out_axis is None else x.reshape(-1, *x.shape[2:]), out)
+
+        return run
+
+    def _cut(self, axis: int | None, tree: Any) -> Any:
+        """Arrays with one more axis, that of learners, before the one that they share."""
+        if axis is None:
+            return tree
+        return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], self.learners, -1, *x.shape[axis + 1 :]), tree)
 
     def _put(self, spec: PartitionSpec, own: Any) -> Any:
         """An array of which this process holds its part, which is all of it where there is only one."""
