@@ -16,6 +16,7 @@ MODULES = (
     "benchmarks.scaling.slow_actor",
     "benchmarks.scaling.env_workers",
     "benchmarks.scaling.samplers",
+    "benchmarks.scaling.drop_slowest",
     "benchmarks.learning.forced_lag",
     "benchmarks.learning.accept",
     "benchmarks.learning.processes",
