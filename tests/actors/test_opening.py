@@ -90,9 +90,7 @@ def test_a_discounted_return_begins_before_the_first_row():
 
 def test_what_steps_together_is_refused():
     factory = envs.resolve("CartPole-v1")
-    with pytest.raises(
-        ConfigError, match="decorrelate=5 is not for CartPole-v1: its environments are stepped all"
-    ):
+    with pytest.raises(ConfigError, match="decorrelate=5 is not for CartPole-v1: its environments are stepped all"):
         opened(factory, 2)
     assert opened(factory, 1).episode_length.shape == (1,)
 
