@@ -8,6 +8,7 @@ PureJaxRL's whole run after it, shoal's from its first row of metrics to its las
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ GOAL = 2.5
 NUM_ENVS = (4, 64, 256)
 
 
-def run_shoal(num_envs: int, env_steps: int, seed: int) -> dict[str, Any]:
-    """One `shoal train ppo` from the command line."""
+def run_shoal(num_envs: int, env_steps: int, seed: int, learners: int = 1) -> dict[str, Any]:
+    """One `shoal train ppo` from the command line. Several learners share the same batch: minibatches stay as large and
+    as many, each a union of what the learners drew from their own rows."""
     settings.use(num_envs)
     with tempfile.TemporaryDirectory() as folder:
         flags = [str(word) for pair in settings.SHOAL_FLAGS.items() for word in pair]
         command = [sys.executable, "-m", "shoal", "train", "ppo", "--env", "gymnax:CartPole-v1", *flags]
         command += ["--env-steps", str(env_steps), "--seed", str(seed), "--run-dir", f"{folder}/run"]
+        command += ["--learners", str(learners)]
         env = {"XDG_CACHE_HOME": folder, "JAX_COMPILATION_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"}
         process = processes.run(command, env=env)
         rows = read_rows(Path(folder) / "run" / "metrics.jsonl")
@@ -50,6 +53,7 @@ def main() -> None:
     parser = record.arguments(MODULE, __doc__)
     parser.add_argument("--repeats", type=int, default=None, help="default 5")
     parser.add_argument("--num-envs", type=int, nargs="*", default=None, help="default 4 64 256")
+    parser.add_argument("--learners", type=int, default=1, help="of shoal, side by side on the same batch; default 1")
     given = parser.parse_args()
     if not pure_jax_rl.SCRIPTS.exists():
         sys.exit("PureJaxRL is not there: python -m benchmarks.peers.install purejaxrl")
@@ -60,7 +64,8 @@ def main() -> None:
         for num_envs in sizes:
             # as many updates for each size as fill some seconds
             steps = num_envs * settings.UNROLL * (10 if given.quick else max(60, 10_000 // num_envs))
-            for library, run in (("shoal", run_shoal), ("purejaxrl", run_peer)):
+            ours = partial(run_shoal, learners=given.learners)
+            for library, run in (("shoal", ours), ("purejaxrl", run_peer)):
                 found = run(num_envs, steps, repeat)
                 runs.append({"repeat": repeat, "library": library, "num_envs": num_envs, **found})
                 print(
@@ -70,11 +75,17 @@ def main() -> None:
     summary = {num_envs: compare(runs, num_envs) for num_envs in sizes}
     show(summary)
     record.write(
-        "peers_on_device_ppo",
+        "peers_on_device_ppo" if given.learners == 1 else f"peers_on_device_ppo_{given.learners}_learners",
         MODULE,
         quick=given.quick,
         began=began,
-        settings={**settings.described(), "num_envs": sizes, "repeats": repeats, "goal": GOAL},
+        settings={
+            **settings.described(),
+            "num_envs": sizes,
+            "repeats": repeats,
+            "learners": given.learners,
+            "goal": GOAL,
+        },
         summary=summary,
         runs=runs,
     )
