@@ -99,5 +99,5 @@ def _acting_in_jax(example: Any, model: Model, spec: EnvSpec, device: Any) -> Ac
         noise=actions.noise,
         noise_size=spec.action.head_size,
         recurrent=model.recurrent,
-    )
         compiled=True,
+    )

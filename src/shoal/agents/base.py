@@ -35,10 +35,10 @@ class Acting:
     """the JAX device that acts, where it has to be a certain one"""
     recurrent: bool = False
     """whether memory is carried from step to step; it starts anew after each reset row"""
-
-
     compiled: bool = False
     """whether `act` is compiled anew for every other number of rows"""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Agent(Acting):
     """The pure functions of an algorithm: how it acts, on the host and within compiled code, and how it learns."""
