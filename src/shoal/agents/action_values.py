@@ -52,24 +52,27 @@ class EpsilonGreedy(NamedTuple):
 
         Check: over all actions the probabilities sum to 1.
         """
-        legal = self.q > -jnp.inf
-        share = self.epsilon / jnp.maximum(jnp.sum(legal, -1), 1)
-        is_best = action == jnp.argmax(self.q, -1)
-        return jnp.log(jnp.where(is_best, 1.0 - self.epsilon, 0.0) + share)
+        share, best = self._shares()
+        taken = jax.nn.one_hot(action, self.q.shape[-1], dtype=jnp.bool_)
+        return jnp.log(jnp.sum(jnp.where(taken, share + (1.0 - self.epsilon) * best, 0.0), -1))
 
     def entropy(self) -> Array:
         """Entropy in nats, [...].
 
         Check: log of the number of legal actions where epsilon is 1.
         """
-        legal = self.q > -jnp.inf
-        best = jax.nn.one_hot(jnp.argmax(self.q, -1), self.q.shape[-1])
-        p = jnp.where(legal, self.epsilon / jnp.maximum(jnp.sum(legal, -1, keepdims=True), 1), 0.0)
-        return Categorical(jnp.log(p + (1.0 - self.epsilon) * best)).entropy()
+        share, best = self._shares()
+        return Categorical(jnp.log(share + (1.0 - self.epsilon) * best)).entropy()
 
     def mode(self) -> Array:
         """The best action, [...] int32."""
         return jnp.argmax(self.q, -1).astype(jnp.int32)
+
+    def _shares(self) -> tuple[Array, Array]:
+        """What random actions give each action's probability, and 1 for the best one, [..., A]."""
+        legal = self.q > -jnp.inf
+        share = jnp.where(legal, self.epsilon / jnp.maximum(jnp.sum(legal, -1, keepdims=True), 1), 0.0)
+        return share, jax.nn.one_hot(jnp.argmax(self.q, -1), self.q.shape[-1])
 
 
 def make_action_values(
@@ -128,7 +131,9 @@ def log_prob_epsilon_greedy(q: np.ndarray, epsilon: np.float32, action: np.ndarr
 
     Check: equals `EpsilonGreedy.log_prob`.
     """
-    share = epsilon / np.maximum((q > -np.inf).sum(-1), 1)
+    legal = q > -np.inf
+    taken = np.take_along_axis(legal, np.asarray(action)[..., None], -1)[..., 0]
+    share = np.where(taken, epsilon / np.maximum(legal.sum(-1), 1), 0)
     with np.errstate(divide="ignore"):
         return np.log(np.where(action == q.argmax(-1), 1 - epsilon, 0) + share).astype(np.float32)
 

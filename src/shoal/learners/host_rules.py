@@ -215,10 +215,10 @@ def pushable(
 
     Raises: NonFiniteError where it is not finite: pushed, it would spoil the params of all workers.
     """
-    clipped, norm = clip_to(grad, max_grad_norm)
-    if not np.isfinite(norm):
+    if not np.isfinite(grad).all():
         raise NonFiniteError(
             f"update {updates}: a worker's gradient is not finite; nothing of it was pushed; lower learning_rate or "
             "max_grad_norm, or check the environment's rewards and observations"
         )
+    clipped, norm = clip_to(grad, max_grad_norm)
     return clipped, {**metrics, "grad_norm": norm}

@@ -97,7 +97,7 @@ def value_error(q: Array, action: Array, target: Array, weight: Array, *, huber:
 
     Check: below `huber` both losses are the same, beyond it the gradient has the length `huber`.
     """
-    counts = jnp.asarray(weight) != 0
+    counts = jnp.asarray(weight).astype(jnp.bool_)
     value = jnp.where(counts, of_action(q, jnp.where(counts, action, 0)), 0.0)
     error = jnp.where(counts, jax.lax.stop_gradient(target) - value, 0.0)
     size = jnp.abs(error)
