@@ -57,6 +57,8 @@ def config_of(architecture: str, updates: int, seed: int = 0, **fields: Any) -> 
     }
     if architecture in WITHOUT_TRAJECTORIES:
         small["pushes_per_visit"] = 1
+    if architecture == "pg":
+        small["episode_limit"] = UNROLL
     config = dataclasses.replace(registry.load(architecture).Config(), **{**small, **fields})
     trajectories = getattr(config, "batch_trajectories", config.num_actors)
     return dataclasses.replace(config, env_steps=updates * trajectories * config.envs_per_actor * config.unroll_length)

@@ -32,6 +32,14 @@ REFUSED = [
     ("seed", {"inference_batch": 17}, "inference_batch=17 must lie in [0, 16]"),
     ("seed", {"inference_batch": -1}, "inference_batch"),
     ("seed", {"reset": "wait"}, "reset='wait'"),
+    ("pg", {"step": "g"}, "use a or b or c or d or e or f"),
+    ("pg", {"episode_limit": 0}, "episode_limit=0 must be above 0"),
+    ("pg", {"critic_rate": 0.0}, "critic_rate"),
+    ("pg", {"normalise_advantage": True}, "normalise_advantage needs a learner that sees all rows"),
+    ("pg", {"normalise_obs": True}, "normalise_obs needs"),
+    ("pg", {"decorrelate": 3}, "decorrelate is not for pg"),
+    ("pg", {"sampler": "async"}, "sampler='async' is not for this architecture"),
+    ("pg", {"reset": "wait"}, "reset='wait'"),
     ("seed", {"sampler": "serial"}, "sampler='serial' is not for this architecture"),
     ("impala", {"max_lag": 2, "forced_lag": 5}, "max_lag"),
     ("a3c", {"normalise_obs": True}, "normalise_obs needs a learner that sees all batches"),
@@ -94,7 +102,7 @@ def test_presets_follow_the_form_of_the_environment(architecture):
 def test_bodies_of_mujoco_have_their_numbers_normalised(architecture, env_id, is_body):
     spec = EnvSpec(env_id, ArraySpec((17,), "float32"), Box((6,), (-1.0,) * 6, (1.0,) * 6), 1000)
     config = presets.preset(architecture, spec)
-    assert config.normalise_obs == config.normalise_reward == (is_body and architecture != "a3c")
+    assert config.normalise_obs == config.normalise_reward == (is_body and architecture not in ("a3c", "pg"))
     assert config.discount == (0.99 if is_body else 0.9)
 
 

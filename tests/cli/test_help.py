@@ -37,7 +37,7 @@ def test_train_help_lists_every_field_with_default_and_meaning(architecture):
     for field in [*dataclasses.fields(config), *dataclasses.fields(Options)]:
         assert f"--{field.name.replace('_', '-')} " in words.replace(",", " "), field.name
     for field in dataclasses.fields(config):
-        after = words.partition(f"--{field.name.replace('_', '-')}")[2]
+        after = words.replace(",", " ").partition(f"--{field.name.replace('_', '-')} ")[2]
         meaning, found, default = after.partition("(default: ")
         assert found
         assert len(meaning.split()) > 1

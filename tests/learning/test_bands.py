@@ -35,6 +35,7 @@ def final_returns(architecture, env, folder, seeds=SEEDS, **settings):
         ("impala", "CartPole-v1", 450),
         ("appo", "CartPole-v1", 450),
         ("seed", "CartPole-v1", 450),
+        ("a3c", "CartPole-v1", 450),
         ("ppo", "Pendulum-v1", -300),
     ],
 )
@@ -53,6 +54,28 @@ def test_reaches_its_band_on_processes(architecture, tmp_path):
     returns = final_returns(architecture, "CartPole-v1", tmp_path, engine="processes", **split)
     reached = sum(value >= 450 for value in returns)
     assert reached >= len(SEEDS) - MAY_FAIL, f"{architecture} on processes: {returns}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.evidence("learning")
+@pytest.mark.parametrize("optimisation", ["async", "async_skip"])
+@pytest.mark.parametrize("architecture", ["a2c", "ppo"])
+def test_reaches_its_band_with_learners_apart(architecture, optimisation, tmp_path):
+    apart = {"optimisation": optimisation, "learners": 2, "num_actors": 2, "envs_per_actor": 4}
+    returns = final_returns(architecture, "CartPole-v1", tmp_path, **apart)
+    reached = sum(value >= 450 for value in returns)
+    assert reached >= len(SEEDS) - MAY_FAIL, f"{architecture} with {optimisation}: {returns}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.evidence("learning", "pg")
+@pytest.mark.parametrize("step", "abcdef")
+def test_each_step_of_the_policy_gradient_reaches_its_band(step, tmp_path):
+    returns = final_returns("pg", "CartPole-v1", tmp_path, step=step)
+    reached = sum(value >= 450 for value in returns)
+    assert reached >= len(SEEDS) - MAY_FAIL, f"pg, step {step}: {returns}"
 
 
 CHAIN = {"ppo": {"env_steps": 60_000, "learning_rate": 1e-3}, "impala": {"env_steps": 60_000}}

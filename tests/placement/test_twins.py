@@ -18,18 +18,26 @@ from shoal.placement.flow import CARTPOLE, CARTPOLE_PARAMS, UPDATES, flow_of
 from shoal.placement.twins import EPISODE_LENGTH, TwinEnv, twin_agent, twin_learner, zeros
 
 
+FIELDS = {"pg": {"step": "d"}}
+"""where the bytes of a message depend on how long episodes last, a setting in which none does"""
+
+
 def facts_of(row):
-    return (row["system"], row["source"], row["target"], row["message"], row["via"], row["bytes"] / row["count"])
+    return (row["system"], row["source"], row["target"], row["message"], row["via"])
 
 
-def real_flow(architecture):
+def bytes_of(row):
+    return row["bytes"] / row["count"]
+
+
+def real_flow(architecture, **fields):
     """The ledger of real parts on CartPole, in simulated time as well, with the settings of `flow_of`."""
     module, factory = registry.load(architecture), envs.resolve("CartPole-v1")
-    config = module.Config()
+    config = module.Config(**fields)
     actors = max(config.num_actors, 2)
     steps = 4 * actors * config.envs_per_actor * config.unroll_length
     config = dataclasses.replace(config, num_actors=actors, env_steps=steps)
-    agent = make_agent(architecture, factory.spec)
+    agent = make_agent(architecture, factory.spec, **fields)
     parts = Parts(factory.spec, factory.make, agent, module.make_learner(config, agent), seed=0)
     engine = make_engine("simulated")
     engine.run(module.run, config, parts)
@@ -38,10 +46,13 @@ def real_flow(architecture):
 
 @pytest.mark.parametrize("architecture", registry.ARCHITECTURES)
 def test_the_flow_on_twins_is_that_of_a_real_run(architecture):
-    twin, real = flow_of(architecture), real_flow(architecture)
+    fields = FIELDS.get(architecture, {})
+    twin, real = flow_of(architecture, **fields), real_flow(architecture, **fields)
     assert [facts_of(row) for row in twin] == [facts_of(row) for row in real]
-    trajectories = next(row for row in twin if row["message"] == "TRAJ")
-    assert trajectories["count"] >= UPDATES
+    first_differs = 0.02 if architecture == "seed" else 0  # an actor's first request is larger than all others
+    assert [bytes_of(row) for row in twin] == pytest.approx([bytes_of(row) for row in real], rel=first_differs)
+    received = next(row for row in twin if row["message"] in ("TRAJ", "GRAD"))
+    assert received["count"] >= UPDATES
 
 
 def test_cartpole_s_form_is_the_real_one():

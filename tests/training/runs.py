@@ -18,6 +18,7 @@ EXTRA = {
     "impala": {"batch_trajectories": 1},
     "appo": {"batch_trajectories": 1},
     "seed": {"batch_trajectories": 1},
+    "pg": {"num_actors": 1, "pushes_per_visit": 4},
     "a3c": {"pushes_per_visit": 4},
 }
 

@@ -30,13 +30,13 @@ def start_episodes(index: int, config: Any, parts: Any, epoch: int = 0) -> "Epis
 
 
 class EpisodeRollout(Rollout):
-    """Environments of one actor, reset at the beginning of every batch: with a seed that is a function of the actor's
-    and of the number of batches before.
+    """Environments of one actor, reset at the beginning of every batch. Their randomness and the policy's are functions
+    of the actor's seed and the number of batches before.
 
     Check: two actors with half of the environments each give the halves of one actor's episodes.
     """
 
-    batches = 0
+    batches = batch_seed = 0
 
     def episodes(self, params: Array, version: int, length: int, limit: int) -> Trajectory:
         """An episode of every environment under params published as `version`: arrays [T, B, ...].
@@ -44,7 +44,7 @@ class EpisodeRollout(Rollout):
         T is `length` doubled as often as the longest episode needs, so that few forms of arrays occur; rows after an
         environment's end are not valid. Episodes of more than `limit` steps are cut: truncated there.
         """
-        bound, rows, seed = phase("prepare", self._open, params, length)
+        bound, rows = phase("prepare", self._open, params, length)
         memory, running, t = self.memory, np.ones(self.env.num_envs, bool), 0
         obs = self.obs
         while running.any() and t < limit:
@@ -56,21 +56,20 @@ class EpisodeRollout(Rollout):
             running = leave_out(rows, t, running)
             t += 1
         rows.truncated[t - 1] |= running
-        self.env_step += t
-        trajectory = phase("assemble", self._assemble_episodes, rows, bound, memory, version, seed)
+        trajectory = phase("assemble", self._assemble_episodes, rows, bound, memory, version)
         note(env_steps_generated=t * self.env.num_envs)
         for line in self.losses():
             note(env_worker_restarted=line)
         return trajectory
 
-    def _open(self, params: Array, length: int) -> tuple[object, Rows, int]:
-        seed = seeds.derive(self.seed, "episodes", self.batches)
+    def _open(self, params: Array, length: int) -> tuple[object, Rows]:
+        self.batch_seed = seeds.derive(self.seed, "episodes", self.batches)
         self.batches += 1
-        self.env.reset(seed)
+        self.env.reset(self.batch_seed)
         self.obs, self.memory = tree_map(np.array, self.env.recv().obs), self.initial_memory
         rows = empty_rows(self.env.spec, length, self._noise(0, length))
         write_at(rows.obs, 0, self.obs)
-        return self.agent.bind(params), rows, seed
+        return self.agent.bind(params), rows
 
     def _doubled(self, rows: Rows) -> Rows:
         """The same rows, and as many behind them."""
@@ -84,11 +83,11 @@ class EpisodeRollout(Rollout):
 
     def _noise(self, first: int, length: int) -> Array:
         draw = seeds.gumbels if self.agent.noise == "gumbel" else seeds.normals
-        return draw(self.seed, "act", self.indices, self.env_step + first, length, self.agent.noise_size)
+        return draw(self.batch_seed, "act", self.indices, first, length, self.agent.noise_size)
 
-    def _assemble_episodes(self, rows: Rows, bound: object, memory: object, version: int, seed: int) -> Trajectory:
+    def _assemble_episodes(self, rows: Rows, bound: object, memory: object, version: int) -> Trajectory:
         log_prob = self.agent.log_prob(bound, rows.head, rows.action)
-        assembler = Assembler(self.env.spec.id, self.indices, seed, None)
+        assembler = Assembler(self.env.spec.id, self.indices, self.batch_seed, None)
         return assembler.trajectory(rows, log_prob, memory, version, len(rows.reward))
 
 

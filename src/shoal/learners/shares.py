@@ -46,6 +46,7 @@ def make_sharing(agent: Agent, rule: HostRule, schedules: Mapping[str, Schedule]
 
     def pool(state: LearnerState, shares: list[Share], part: Part = "policy") -> tuple[LearnerState, dict[str, float]]:
         params, moments = np.array(state.params), np.array(state.optimiser)
+        before = params.copy()
         rows = max(sum(one.rows for one in shares), 1)
         grad = np.sum([one.grad for one in shares], axis=0) / np.float32(rows)
         losses = {name: sum(one.losses[name] for one in shares) / rows for name in shares[0].losses}
@@ -53,6 +54,7 @@ def make_sharing(agent: Agent, rule: HostRule, schedules: Mapping[str, Schedule]
         rate = schedules[part](state.env_steps)
         steps = state.updates // len(schedules) + 1
         rule(params, moments_of(rule, moments, part), grad, corrected(rule, rate, steps))
+        metrics["step_norm"] = float(np.linalg.norm(params - before))
         if not has_critic:
             params[-1] = sum(one.returns for one in shares) / rows
         if part == "policy":

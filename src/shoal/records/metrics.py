@@ -36,6 +36,8 @@ METRICS = (
     Metric("env_workers_restarted", "workers", "environment workers whose process died, since the run's last start"),
     Metric("trajectories_dropped", "trajectories", "thrown away because they were too old, since the run's last start"),
     Metric("queue_fill_frac", "0-1", "mean filled share of the queue that the learner reads, seen at its reads"),
+    Metric("inference_batch_mean", "requests", "actors' requests answered together, mean since the previous row"),
+    Metric("inference_batch/<requests>", "batches", "so many batches held so many requests since the previous row"),
     Metric("grad_norm", "1", "Euclidean norm of the gradient before clipping"),
     Metric("step_norm", "1", "Euclidean norm of the change of the params in one update"),
     Metric("learning_rate", "1", "learning rate of the latest update"),
