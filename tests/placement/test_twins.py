@@ -17,7 +17,6 @@ from shoal.engines import make_engine, nbytes
 from shoal.placement.flow import CARTPOLE, CARTPOLE_PARAMS, UPDATES, flow_of
 from shoal.placement.twins import EPISODE_LENGTH, TwinEnv, twin_agent, twin_learner, zeros
 
-
 FIELDS = {"pg": {"step": "d"}}
 """where the bytes of a message depend on how long episodes last, a setting in which none does"""
 
