@@ -178,7 +178,8 @@ def run(config: Config, parts: Parts, state=None, visit=keep):
         )  # fmt: skip
         s.spawn("actor", config.num_actors, act_and_learn, config, parts, params)  # envs > actors
         while state.env_steps < config.env_steps:
-            pulled, version = params.pull(at_least=state.version + config.pushes_per_visit)
+            left = -(-(config.env_steps - state.env_steps) // config.rows_per_step)  # pushes to come, if all rows count
+            pulled, version = params.pull(at_least=state.version + min(config.pushes_per_visit, left))
             updates = state.updates + version - state.version
             state = state._replace(
                 params=pulled, optimiser=params.moments(), updates=updates, env_steps=params.samples, version=version

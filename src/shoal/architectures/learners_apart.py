@@ -62,7 +62,8 @@ def learn_apart(name: str, config: Any, parts: Parts, state: Any, visit: Callabl
         )  # fmt: skip
         s.spawn("learner", config.learners, learn, config, parts, params, state.updates // config.learners)
         while state.env_steps < config.env_steps:
-            pulled, version = params.pull(at_least=state.version + config.exchanges_per_visit)
+            left = -(-(config.env_steps - state.env_steps) // config.rows_per_exchange)  # to come, if all rows count
+            pulled, version = params.pull(at_least=state.version + min(config.exchanges_per_visit, left))
             updates = state.updates + (version - state.version) * config.steps_per_exchange
             state = state._replace(
                 params=pulled, optimiser=params.moments(), updates=updates, env_steps=params.samples, version=version

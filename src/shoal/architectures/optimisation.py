@@ -62,6 +62,12 @@ class OptimisationConfig(ActorCriticConfig):
         return self.skip_batches * self.steps_per_batch if self.optimisation == "async_skip" else 1
 
     @property
+    def rows_per_exchange(self) -> int:
+        """Rows that a learner collects for an exchange, in the mean; at least one."""
+        rows = self.actors_per_learner * self.envs_per_actor * self.unroll_length
+        return max(1, rows * self.steps_per_exchange // self.steps_per_batch)
+
+    @property
     def exchanges_per_visit(self) -> int:
         """Exchanges of learners in batches_per_visit batches, at least one."""
         return max(1, self.batches_per_visit * self.steps_per_batch // self.steps_per_exchange)
