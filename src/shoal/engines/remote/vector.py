@@ -11,7 +11,7 @@ import numpy as np
 
 from shoal.engines.remote.handles import Handle
 from shoal.engines.wires.locks import ChunkLocks, RangeLocks
-from shoal.engines.wires.numbers import PULLS, WANTED, Form, Numbers
+from shoal.engines.wires.numbers import PULLS, WANTED, Form, Lane, Numbers
 from shoal.engines.wires.vector import each_free_chunk, in_turn
 from shoal.engines.worker import here, phase
 from shoal.errors import ShoalError
@@ -25,7 +25,7 @@ class Attached(NamedTuple):
     """The vector as this process sees it."""
 
     numbers: Numbers
-    lane: np.ndarray
+    lane: Lane
     index: int
     """of this worker in its role"""
     is_owner: bool
@@ -148,7 +148,7 @@ class VectorHandle(Handle):
             facts = message.header
             numbers = Numbers(segment.map, Form(*facts["form_of"]), self._desk.answer())
             locks = RangeLocks(segment.descriptor)
-            lane = numbers.lanes[facts["lane"]]
+            lane = numbers.lane(facts["lane"])
             self._attached = Attached(
                 numbers, lane, facts["index"], facts["is_owner"], facts["max_lag"], locks, segment
             )

@@ -19,11 +19,13 @@ from shoal.processes.memory import align
 Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, float], None]
 """rule(params [n], moments [k, n], grad [n] or [m, n], rate): changes params and moments in place, number by number"""
 
+Lane = memoryview
+"""whole numbers [8], one for each of the names below"""
 LANES = 1024
 """workers that may push to one vector"""
 VERSION, SAMPLES, WANTED, USED = range(4)
 PUSHES, SEEN, REJECTED, LAG_SUM, LAG_MAX, PULLS, SENT = range(7)
-NEVER = np.iinfo(np.int64).max
+NEVER = 2**63 - 1
 
 
 class Form:
@@ -52,9 +54,10 @@ class Numbers:
 
     def __init__(self, buffer: Any, form: Form, rule: Rule):
         self.form, self.rule = form, rule
-        self.words = np.ndarray((4,), np.int64, buffer)
+        whole = memoryview(buffer).cast("B")  # single words are read and written faster through it than by NumPy
+        self.words = whole[:32].cast("q")
         self.torn = np.ndarray((form.shards,), np.int64, buffer, 32)
-        self.lanes = np.ndarray((LANES, 8), np.int64, buffer, form.head - 64 * LANES)
+        self._lanes = whole[form.head - 64 * LANES : form.head].cast("q")
         rows = np.ndarray((1 + form.rows, form.row), form.dtype, buffer, form.head)[:, : form.size]
         self._rows = rows
         self.flat = rows[0]
@@ -78,7 +81,7 @@ class Numbers:
     @property
     def rejected(self) -> int:
         """Gradients that were too old."""
-        return int(self.lanes[: self.words[USED], REJECTED].sum())
+        return sum(self._column(REJECTED))
 
     def blank(self) -> np.ndarray:
         """Where a copy of params and moments has room, [1 + rows of moments, N]."""
@@ -93,15 +96,20 @@ class Numbers:
         self.flat[:] = params
         if moments is not None:
             self._moments[:] = moments.reshape(self._moments.shape)
-        self.words[:] = version, samples, NEVER, 0
+        for word, value in ((VERSION, version), (SAMPLES, samples), (WANTED, NEVER), (USED, 0)):
+            self.words[word] = value
 
-    def count(self, lane: np.ndarray, lag: int, samples: int, nbytes: int) -> None:
+    def lane(self, number: int) -> Lane:
+        """The counts of one worker, who alone writes them."""
+        return self._lanes[8 * number : 8 * number + 8]
+
+    def count(self, lane: Lane, lag: int, samples: int, nbytes: int) -> None:
         """A push was applied; called by the lane's worker only."""
         lane[PUSHES] += 1
         lane[SEEN] += samples
         self._saw(lane, lag, nbytes)
 
-    def push(self, lane: np.ndarray, index: int, grad: np.ndarray, version: int, rate: float, samples: int) -> int:  # noqa: PLR0913
+    def push(self, lane: Lane, index: int, grad: np.ndarray, version: int, rate: float, samples: int) -> int:  # noqa: PLR0913
         """The rule on all of it, shard by shard, in place and without a lock, counted in the worker's lane; returns the
         version that came of it, had nobody else pushed meanwhile."""
         lag, moments = self.version - version, self._moments_of(index)
@@ -110,7 +118,7 @@ class Numbers:
         self.count(lane, lag, samples, grad.nbytes)
         return version + lag + 1
 
-    def reject(self, lane: np.ndarray, lag: int, nbytes: int) -> None:
+    def reject(self, lane: Lane, lag: int, nbytes: int) -> None:
         """A push was too old."""
         lane[REJECTED] += 1
         self._saw(lane, lag, nbytes)
@@ -158,10 +166,14 @@ class Numbers:
         return self._moments[index * k : (index + 1) * k]
 
     def _sum(self, word: int, column: int) -> int:
-        return int(self.words[word] + self.lanes[: self.words[USED], column].sum())
+        return self.words[word] + sum(self._column(column))
+
+    def _column(self, column: int) -> memoryview:
+        """One count of all workers."""
+        return self._lanes[column : 8 * self.words[USED] : 8]
 
     @staticmethod
-    def _saw(lane: np.ndarray, lag: int, nbytes: int) -> None:
+    def _saw(lane: Lane, lag: int, nbytes: int) -> None:
         lane[SENT] += nbytes
         lane[LAG_SUM] += lag
         if lag > lane[LAG_MAX]:

@@ -30,6 +30,7 @@ from shoal.engines.wires.numbers import (
     USED,
     WANTED,
     Form,
+    Lane,
     Numbers,
     Rule,
 )  # fmt: skip
@@ -230,15 +231,15 @@ class Vector(Wire):
                 self.numbers.words[USED] = number + 1
         return number
 
-    def lane_of(self, worker: Worker) -> np.ndarray:
+    def lane_of(self, worker: Worker) -> Lane:
         """The worker's own counts."""
-        return self.numbers.lanes[self.lane_number(worker)]
+        return self.numbers.lane(self.lane_number(worker))
 
     def settle(self) -> None:
         """Bring the ledger up to date with the lanes."""
         size = self.numbers.flat.nbytes
         for worker, number in list(self._lanes.items()):
-            now, told = self.numbers.lanes[number].copy(), self._told[number]
+            now, told = np.array(self.numbers.lane(number)), self._told[number]
             new = now - told
             self._told[number] = now
             if new[PULLS]:
@@ -272,9 +273,9 @@ def moments_given(moments: Any, size: int) -> tuple[np.ndarray | None, tuple[int
     return rows, rows.shape[:-1]
 
 
-def in_turn(numbers: Numbers, lane: np.ndarray, index: int) -> Iterator[int]:
+def in_turn(numbers: Numbers, lane: Lane, index: int) -> Iterator[int]:
     """All chunks, beginning with another one for every worker and at every time."""
-    chunks, first = numbers.form.shards, int(lane[PUSHES]) + index
+    chunks, first = numbers.form.shards, lane[PUSHES] + index
     return ((first + i) % chunks for i in range(chunks))
 
 
