@@ -277,7 +277,7 @@ def test_box_actions_come_out_on_the_environment_s_scale(tmp_path):
 
 def test_default_engines():
     configs = {name: registry.load(name).Config() for name in ARCHITECTURES}
-    assert {name: default_engine(name, config.num_actors) for name, config in configs.items()} == {
+    assert {name: default_engine(name, config) for name, config in configs.items()} == {
         "a2c": "inline",
         "ppo": "inline",
         "impala": "threads",
@@ -286,7 +286,9 @@ def test_default_engines():
         "pg": "threads",
         "a3c": "processes",
     }
-    assert default_engine("a2c", 2) == "threads"
+    a2c = registry.load("a2c").Config
+    assert default_engine("a2c", a2c(num_actors=2)) == "threads"
+    assert default_engine("a2c", a2c(num_actors=2, learners=2, learner_processes=2)) == "processes"
 
 
 def test_every_start_has_its_own_randomness():

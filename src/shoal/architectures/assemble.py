@@ -204,9 +204,11 @@ def segment_seed(config: Any, env_steps: int) -> int:
     return seeds.derive(config.seed, "segment", env_steps)
 
 
-def default_engine(architecture: str, num_actors: int, sampler: str = "auto", optimisation: str = "sync") -> str:
+def default_engine(architecture: str, config: Any) -> str:
     """Where to run if nobody said: one actor in lock-step has nothing to overlap with, so threads would only cost; and
     workers that learn side by side need a process each, since threads take turns."""
-    if architecture == "a3c" or optimisation != "sync":
+    apart = getattr(config, "optimisation", "sync") != "sync" or getattr(config, "learner_processes", 1) > 1
+    if architecture == "a3c" or apart:
         return "processes"
-    return "inline" if architecture in ("a2c", "ppo") and num_actors == 1 and sampler != "async" else "threads"
+    takes_turns = architecture in ("a2c", "ppo") and config.all_actors == 1 and config.sampler != "async"
+    return "inline" if takes_turns else "threads"

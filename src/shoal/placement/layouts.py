@@ -66,7 +66,7 @@ def arrangements(profile: Profile) -> list[Arrangement]:
 def arrange(architecture: str, config: Any, changed: dict[str, int], same_learning: bool = True) -> Arrangement:
     """The arrangement of a preset's config with some fields changed."""
     config = dataclasses.replace(config, **changed)
-    return Arrangement(architecture, default_engine(architecture, config.num_actors), config, changed, same_learning)
+    return Arrangement(architecture, default_engine(architecture, config), config, changed, same_learning)
 
 
 def split(architecture: str, config: Any, num_actors: int) -> list[Arrangement]:

@@ -75,13 +75,12 @@ def train(
     Check: two runs with order="fixed" and equal arguments give equal params.
     """
     module = registry.load(architecture)
-    prepare_devices({**(vars(config) if dataclasses.is_dataclass(config) else {}), **fields})
+    prepare_devices({**getattr(config, "__dict__", {}), **fields})
     factory = envs.resolve(env, env_kwargs)
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
     factory = environment_for(config, factory)
     settings = {
-        "engine": engine
-        or default_engine(architecture, config.all_actors, config.sampler, getattr(config, "optimisation", "sync")),
+        "engine": engine or default_engine(architecture, config),
         "order": order,
         "network": network,
         "env_kwargs": env_kwargs or {},
