@@ -66,7 +66,7 @@ def _be_silent() -> None:
 def _client(host: str) -> Any:
     """The CPU's client with collectives that listen on this host only; JAX's own choice is the host's public name."""
     from jax._src import distributed, xla_bridge
-    from jax._src.lib import _jax
+    from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
 
     gloo = _jax.make_gloo_tcp_collectives(distributed_client=distributed.global_state.client, hostname=host)
     return xla_bridge.make_cpu_client(gloo)
