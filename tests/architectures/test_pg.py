@@ -2,7 +2,9 @@
 """The six steps of the policy gradient: what moves where, who waits, and that it is the same algorithm as long as it
 should be."""
 
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from shoal import envs
 from shoal.agents.lessons import PolicyLesson, rewards_to_go
 from shoal.architectures import pg
 from shoal.architectures.assemble import make_parts, preloads
-from shoal.engines import make_engine
+from shoal.engines import make_engine, system
 from shoal.placement.twins import twin_parts
 from shoal.training import resume
 from training.runs import checkpoints, train, untimed_rows
@@ -207,7 +209,7 @@ def test_a_slow_worker_stops_the_others_only_where_there_are_barriers(step, wait
     assert pace[1] / pace[0] == pytest.approx(5, rel=0.1) if waits else pace[1] / pace[0] < 2.2
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", "adf")
 def test_each_step_carries_memory(step):
     run = ran(step, visits=1, parts=parts_of(config_of(step), "toy:memory", "lstm"))
     assert np.isfinite(run.params).all()
@@ -248,3 +250,45 @@ def test_gradients_that_are_not_finite_are_refused_before_anything_changes():
         parts.learner.update(state, [bad, batch[1]])
     assert "\n" not in str(refused.value)
     np.testing.assert_array_equal(state.params, parts.learner.init(0).params)
+
+
+@pytest.mark.parametrize("step", ["d", pytest.param("e", marks=pytest.mark.slow)])
+def test_a_killed_worker_is_replaced_and_the_others_go_on(step):
+    config = config_of(step)
+    run = Iterations(make_engine("processes"), 8)
+    note = run.visit
+
+    def visit(state, batch, metrics):
+        if len(run.states) == 2:
+            os.kill(next(place["pid"] for place in run.engine.pids if place["index"] == 0), signal.SIGKILL)
+        return note(state, batch, metrics)
+
+    parts = parts_of(config, "toy:catch")
+    run.engine.preload = preloads(parts.agent, pg, config)
+    run.engine.run(pg.run, config, parts, None, visit)
+    assert len(run.states) == 8
+    (loss,) = run.engine.losses()
+    assert "actor/0" in loss
+    assert np.isfinite(run.params).all()
+
+
+def test_who_comes_in_between_two_barriers_shares_in_the_second():
+    """A worker that begins at a version in the middle of an iteration makes a policy's gradient, as the others do."""
+    from shoal.architectures.pg.gradients import play_and_share
+
+    config = config_of("d", num_actors=1)
+    parts = parts_of(config, "toy:catch")
+
+    def program():
+        with system("pg", "learner") as s:
+            params = s.store("PARAM", "learner", parts.agent.init(0), version=5)
+            gradients = s.channel("GRAD", "actor", "learner", 1, versions=params, max_lag=0)
+            s.spawn("actor", 1, play_and_share, config, parts, params, gradients, 4)
+            names = []
+            for _ in range(3):
+                names += [set(share.losses) for share in gradients.get()]
+                params.publish(parts.agent.init(0))
+            return names
+
+    policy, critic = {"loss/policy", "loss/entropy"}, {"loss/value"}
+    assert make_engine("inline").run(program) == [policy, critic, policy]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shoal.architectures import registry
 from shoal.errors import ConfigError
-from shoal.learners.host_rules import Adam, Momentum, RmsProp, Sgd, clip_to, corrected, make_host_rule
+from shoal.learners.host_rules import Adam, Apart, Momentum, RmsProp, Sgd, clip_to, corrected, make_host_rule
 
 RATE = 0.01
 RULES = [
@@ -87,3 +87,18 @@ def test_rules_that_see_the_whole_vector_are_refused():
     with pytest.raises(ConfigError, match="optimiser='lamb' cannot work on parts") as refused:
         make_host_rule(Other())
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("rule", [Sgd(), RmsProp(), Adam()], ids=lambda rule: type(rule).__name__)
+def test_gradients_apart_have_moments_of_their_own(rule):
+    rng = np.random.default_rng(0)
+    apart, params = Apart(rule), rng.normal(size=9).astype(np.float32)
+    moments, expected = np.zeros((apart.moments, 9), np.float32), params.copy()
+    own = [np.zeros((rule.moments, 9), np.float32) for _ in range(2)]
+    for turn in (0, 1, 1, 0):
+        both = np.zeros((2, 9), np.float32)
+        both[turn] = rng.normal(size=9)
+        apart(params, moments, both, 0.1)
+        rule(expected, own[turn], both[turn], 0.1)
+    np.testing.assert_array_equal(params, expected)
+    np.testing.assert_array_equal(moments, np.concatenate(own))

@@ -77,8 +77,10 @@ def make_learner(config: Config, agent):
             f"minibatches={config.minibatches} cannot be cut from the {environments} environments of a batch: where "
             "memory is carried an environment's rows stay together; lower --minibatches or raise --batch-trajectories"
         )
-    steps = {"epochs": config.epochs, "minibatches": config.minibatches, "seed": config.seed}
-    return make_minibatch(agent, *make_learner_parts(config, agent), **steps)
+    optimiser, schedule = make_learner_parts(config, agent)
+    return make_minibatch(
+        agent, optimiser, schedule, epochs=config.epochs, minibatches=config.minibatches, seed=config.seed
+    )
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

@@ -26,6 +26,8 @@ def run(argv: Sequence[str]) -> int:
     module = registry.load(argv[0])
     config = parse_command(module.Config, argv[1:], f"shoal describe {argv[0]}")
     print((module.__doc__ or "").strip())
+    if hasattr(module, "flow"):  # drawn by setting
+        print(f"\n{module.flow(config).__doc__.strip()}")
     must, never = registry.promises(module, config)
     print(f"\nmust cross:       {', '.join(must)}")
     print(f"must never cross: {', '.join(never)}")

@@ -120,9 +120,13 @@ def schedules_of(config: Config):
     return policy | ({"critic": make_schedule(rate * config.critic_rate, **settings)} if config.has_critic else {})
 
 
-def run(config: Config, parts: Parts, state=None, visit=keep):
-    """Train from `state`, or from the seed, until config.env_steps were received; returns the last state."""
+def flow(config: Config):
+    """The module that wires a step; its docstring draws it."""
     from shoal.architectures.pg import asynchronous, central, gradients
 
-    flow = {"a": central, "b": central, "c": gradients, "d": gradients}.get(config.step, asynchronous)
-    return flow.run(config, parts, parts.learner.init(config.seed) if state is None else state, visit)
+    return {"a": central, "b": central, "c": gradients, "d": gradients}.get(config.step, asynchronous)
+
+
+def run(config: Config, parts: Parts, state=None, visit=keep):
+    """Train from `state`, or from the seed, until config.env_steps were received; returns the last state."""
+    return flow(config).run(config, parts, parts.learner.init(config.seed) if state is None else state, visit)

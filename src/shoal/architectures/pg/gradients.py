@@ -24,22 +24,28 @@ from shoal.agents.lessons import CriticLesson, PolicyLesson, rewards_to_go
 from shoal.engines import me, phase, system
 
 
-def play_and_share(index, config, parts, params, gradients):
-    """One actor's life: wait for the next version, play, hand over its share of every gradient."""
-    share = parts.learner.share
+def play_and_share(index, config, parts, params, gradients, first):
+    """One actor's life: wait for the next version, hand over its share of the gradient that is due, from what it plays
+    at the beginning of every iteration. One that was started anew may come in between two barriers."""
+    barriers, made = barriers_of(config), None
     with closing(phase("start", start_episodes, index, config, parts, me().epoch)) as rollout:
         version = -1
         while True:
-            acting, version = params.pull(at_least=version + 1)
-            made = rollout.episodes(acting, version, config.unroll_length, config.episode_limit)
-            if config.has_critic:
-                gradients.put(phase("gradient", share, acting, CriticLesson(made)), version)
-                acting, version = params.pull(at_least=version + 1)
-                lesson = PolicyLesson(made, ())
+            acting, version = params.pull(at_least=version + 1)  # learner > actor
+            due = (version - first) % len(barriers)
+            if due == 0 or made is None:
+                made = rollout.episodes(acting, version, config.unroll_length, config.episode_limit)
+                note_learnt(made, 0, {})
+            if barriers[due] == "critic":
+                lesson = CriticLesson(made)
             else:
-                lesson = PolicyLesson(made, phase("returns", rewards_to_go, config, made))
-            note_learnt(made, 0, {})
-            gradients.put(phase("gradient", share, acting, lesson), version)
+                lesson = PolicyLesson(made, () if config.has_critic else phase("returns", rewards_to_go, config, made))
+            gradients.put(phase("gradient", parts.learner.share, acting, lesson), version)
+
+
+def barriers_of(config):
+    """Whose gradients are summed in an iteration, one after the other."""
+    return ("critic", "policy") if config.has_critic else ("policy",)
 
 
 def run(config, parts, state, visit):
@@ -47,11 +53,10 @@ def run(config, parts, state, visit):
     with system("pg", "learner") as s:
         params = s.store("PARAM", "learner", parts.learner.acting(state), version=state.version)
         gradients = s.channel("GRAD", "actor", "learner", config.num_actors, versions=params, max_lag=0)
-        s.spawn("actor", config.num_actors, play_and_share, config, parts, params, gradients)  # envs > actors
-        barriers = ("critic", "policy") if config.has_critic else ("policy",)
+        s.spawn("actor", config.num_actors, play_and_share, config, parts, params, gradients, state.version)
         while state.env_steps < config.env_steps:
             found = {}
-            for part in barriers:
+            for part in barriers_of(config):
                 shares = gradients.get(config.num_actors, by_sender=True)  # actors > learner
                 state, metrics = phase("update", parts.learner.pool, state, shares, part)
                 params.publish(phase("publish", parts.learner.acting, state))  # learner > actors
