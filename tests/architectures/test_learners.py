@@ -121,10 +121,10 @@ def test_more_devices_than_make_sense_are_refused_before_jax_starts():
 @pytest.mark.slow
 def test_ten_thousand_sums_beside_threads_that_act_do_not_hang():
     command = [sys.executable, "-m", "learners.beside", "10000"]
-    done = subprocess.run(
+    ran = subprocess.run(
         command, cwd=TESTS, env={**os.environ, "PYTHONPATH": str(TESTS)}, capture_output=True, text=True, timeout=600,
         check=True,
     )  # fmt: skip
-    found = json.loads(done.stdout)
+    found = json.loads(ran.stdout)
     assert (found["updates"], found["devices"], found["all"]) == (10_000, 2, 3)
     assert min(found["acted"]) > 10_000

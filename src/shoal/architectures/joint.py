@@ -38,7 +38,7 @@ def run_joint(name: str, act: Callable, config: Any, parts: Parts, state: Any, v
         params = s.store("PARAM", "learner", acting, version=state.version)
         states = s.channel("PARAM", "learner", "learner", processes)
         devices = processes * max(1, config.learner_devices)
-        gradients = s.reduction("GRAD", "learner", devices, acting, via="network", done=state.updates)
+        gradients = s.reduction("GRAD", "learner", devices, acting, via="network", made=state.updates)
         inboxes = [s.channel("TRAJ", "actor", "learner", each, versions=params, max_lag=0) for _ in range(processes)]
         for inbox in inboxes:
             s.spawn("actor", each, act, config, parts, params, inbox)  # envs > actors

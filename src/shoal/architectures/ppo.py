@@ -119,7 +119,7 @@ def run(config: Config, parts: Parts, state=None, visit=keep):
     with system("ppo", "learner") as s:
         acting = parts.learner.acting(state)
         params = s.store("PARAM", "learner", acting, version=state.version)
-        gradients = s.reduction("GRAD", "learner", parts.learner.devices, acting, done=state.updates)
+        gradients = s.reduction("GRAD", "learner", parts.learner.devices, acting, made=state.updates)
         act, max_lag = (act_ahead, 1) if config.sampler == "async" else (act_in_step, 0)
         trajectories = s.channel("TRAJ", "actor", "learner", config.all_actors, versions=params, max_lag=max_lag)
         s.spawn("actor", config.all_actors, act, config, parts, params, trajectories)  # envs > actors

@@ -111,10 +111,10 @@ class System:
         members: int,
         like: Any,
         via: Literal["device", "network"] = "device",
-        done: int = 0,
+        made: int = 0,
     ) -> Reduction:
         """Sums over a role's workers that compiled code makes: only counted. See Reduction."""
-        return self._own(Reduction(self, message, role, members, like, via, done))
+        return self._own(Reduction(self, message, role, members, like, via, made))
 
     def group(self, role: str) -> Group:
         """The workers of a role, made when first spoken of."""

@@ -114,9 +114,9 @@ class ServiceHandle(Handle):
 class ReductionHandle(Handle):
     """See `wires.reduction.Reduction`."""
 
-    def reached(self, done: int) -> None:
+    def reached(self, made: int) -> None:
         """So many sums were made in all."""
-        self._ask("reached_sums", done=done)
+        self._ask("reached_sums", made=made)
 
 
 class SystemHandle:

@@ -188,7 +188,7 @@ class Shadow:
         self._give(self._wire(header).result(header["ticket"]))
 
     def _reached_sums(self, header: Header, item: Parcel) -> None:
-        self._wire(header).reached(header["done"])
+        self._wire(header).reached(header["made"])
         self._give()
 
     def _take(self, header: Header, item: Parcel) -> None:

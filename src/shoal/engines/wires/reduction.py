@@ -22,7 +22,7 @@ class Reduction(Wire):
       members: that put in a value each; with a single one nothing crosses, and the ledger has no row.
       like: a value as each member puts it in.
       via: device or network.
-      done: sums so far.
+      made: sums so far.
     """
 
     def __init__(  # noqa: PLR0913 one call, in System.reduction
@@ -33,17 +33,17 @@ class Reduction(Wire):
         members: int,
         like: Any,
         via: Literal["device", "network"],
-        done: int,
+        made: int,
     ):
         super().__init__(system, message)
-        self.role, self.members, self.done = role, members, done
+        self.role, self.members, self.made = role, members, made
         self._size = nbytes(like)
         self._row = self.ledger.row(self.path, role, role, message, via) if members > 1 else None
 
-    def reached(self, done: int) -> None:
+    def reached(self, made: int) -> None:
         """So many sums were made in all: what is new is counted, a message for each member."""
         self.index_of(here(), self.role, "sum")
         with self.kernel.lock:
             if self._row is not None:
-                self._row.add_many((done - self.done) * self.members, self._size)
-            self.done = done
+                self._row.add_many((made - self.made) * self.members, self._size)
+            self.made = made
