@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 
 import jax
 import numpy as np
@@ -15,8 +16,10 @@ from shoal.architectures.assemble import preloads
 from shoal.architectures.optimisation import require_processes_of_learners
 from shoal.engines import RoleFailed, make_engine
 from shoal.errors import ConfigError, ShoalError
+from shoal.learners import meeting
 from shoal.learners.meeting import meet
 from shoal.placement.flow import flow_of
+from shoal.processes.ports import LOOPBACK, free_address
 
 JOINT = {"learners": 2, "learner_processes": 2}
 
@@ -100,8 +103,19 @@ def test_processes_of_learners_need_an_engine_of_processes():
 def test_who_has_started_jax_cannot_meet_others_and_is_told_in_one_line():
     jax.devices()
     with pytest.raises(ShoalError, match="learner process 1 of 2 did not meet the others") as refused:
-        meet("127.0.0.1:1", 0, 2, 1)
+        meet(free_address(), 0, 2, 1)
     assert "\n" not in str(refused.value)
+
+
+def test_a_taken_port_and_a_first_process_that_never_comes_are_one_line(monkeypatch):
+    monkeypatch.setattr(meeting, "MEET_S", 0.2)
+    with pytest.raises(ShoalError, match=r"learner process 2 of 2 found nobody at 127.0.0.1:\d+ within 0.2 s"):
+        meet(free_address(), 1, 2, 1)
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        with pytest.raises(ShoalError, match="which is taken"):
+            meet(f"{LOOPBACK}:{taken.getsockname()[1]}", 0, 2, 1)
 
 
 def test_the_flow_of_learner_processes_shows_the_network():

@@ -13,6 +13,7 @@ import jax
 from jax.extend import backend
 
 from shoal.errors import ShoalError
+from shoal.processes.ports import await_listener, is_free
 
 MEET_S = 40
 """seconds that a process waits for the others before it gives up"""
@@ -27,7 +28,11 @@ def meet(address: str, process: int, processes: int, devices: int) -> None:
 
     Raises: ShoalError in one line where the others do not come, or the port was taken meanwhile.
     """
-    host = address.rpartition(":")[0]
+    host, who = address.rpartition(":")[0], f"learner process {process + 1} of {processes}"
+    if process == 0 and not is_free(address):
+        raise ShoalError(f"{who} cannot listen at {address}, which is taken; start the run again")
+    if process > 0 and not await_listener(address, MEET_S):  # the service itself would end this process
+        raise ShoalError(f"{who} found nobody at {address} within {MEET_S} s; look at why the first one did not start")
     try:
         jax.config.update("jax_num_cpu_devices", devices)
         jax.config.update("jax_enable_recoverability", True)  # who loses another is told, and not ended
@@ -45,7 +50,7 @@ def meet(address: str, process: int, processes: int, devices: int) -> None:
     except Exception as fault:
         reason = " ".join(str(fault).split())[:200]
         raise ShoalError(
-            f"learner process {process + 1} of {processes} did not meet the others at {address} within {MEET_S} s "
+            f"{who} did not meet the others at {address} within {MEET_S} s "
             f"({reason}); start the run again, or use fewer --learner-processes"
         ) from fault
     if found != processes * devices:
