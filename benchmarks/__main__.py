@@ -15,6 +15,7 @@ MODULES = (
     "benchmarks.micro.processes",
     "benchmarks.scaling.slow_actor",
     "benchmarks.scaling.env_workers",
+    "benchmarks.scaling.a3c_speedup",
     "benchmarks.scaling.samplers",
     "benchmarks.scaling.drop_slowest",
     "benchmarks.learning.forced_lag",

@@ -63,3 +63,15 @@ def act(index: int, config: Any, parts: Any, params: np.ndarray, told: Any) -> N
     while True:
         rollout.unroll(params, 0, 1)
         time.sleep(0.01)
+
+
+def push_often(index: int, vector: Any, told: Any, pushes: int) -> None:
+    """A worker that does nothing else."""
+    params, version = vector.pull()
+    grad = np.ones_like(params)
+    vector.push(grad, version, 1e-3, 1)
+    began = perf_counter()
+    for _ in range(pushes):
+        _, version = vector.pull()
+        vector.push(grad, version, 1e-3, 1)
+    told.put(pushes / (perf_counter() - began))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from shoal.engines import note
+from shoal.engines import me, note
 from shoal.types import Trajectory
 
 
@@ -20,4 +20,5 @@ def note_learnt(trajectory: Trajectory, lag: int | list[int], metrics: Mapping[s
     """
     ended = ~np.isnan(trajectory.episode_return)
     pairs = zip(trajectory.episode_return[ended].tolist(), trajectory.episode_length[ended].tolist(), strict=True)
-    note(learnt={"episodes": [list(pair) for pair in pairs], "lag": lag, "metrics": dict(metrics)})
+    told = {"worker": me().index, "episodes": [list(pair) for pair in pairs], "lag": lag, "metrics": dict(metrics)}
+    note(learnt=told)
