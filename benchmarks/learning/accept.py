@@ -57,6 +57,9 @@ BANDS = (
     Band("a2c", "CartPole-v1", 450.0),
     Band("ppo", "CartPole-v1", 450.0),
     Band("impala", "CartPole-v1", 450.0),
+    Band("appo", "CartPole-v1", 450.0),
+    Band("seed", "CartPole-v1", 450.0),
+    Band("pg", "CartPole-v1", 450.0),
     Band("ppo", "Pendulum-v1", -300.0),
 )
 

@@ -11,7 +11,7 @@ COLLECTING = ("auto", "serial", "parallel", "central", "alternating")
 IN_STEP = (*COLLECTING, "async")
 """samplers of an architecture whose actors wait for the learner"""
 ELSEWHERE = ("auto",)
-"""samplers of an architecture whose actors do not act themselves"""
+"""samplers of an architecture whose actors collect in a way of their own"""
 
 
 def check_sampling(config: Any) -> None:
@@ -46,7 +46,7 @@ def check_sampling(config: Any) -> None:
     if config.samplers != ELSEWHERE:
         _check_inference(config)
     elif config.reset == "wait":
-        raise ConfigError("reset='wait' needs actors that know where an unroll ends, and these don't; leave it out")
+        raise ConfigError("reset='wait' is not for this architecture, whose actors end episodes in their own way; leave it out")
 
 
 def _check_inference(config: Any) -> None:
