@@ -17,6 +17,7 @@ def spin(seconds):
         pass
 
 
+@pytest.mark.alone
 def test_a_sleep_waits():
     timing = measure(time.sleep, 0.01, seconds=0.1)
     assert timing.median_s == pytest.approx(0.01, rel=0.5)
@@ -24,6 +25,7 @@ def test_a_sleep_waits():
     assert as_point(1, timing).idle > 0.7
 
 
+@pytest.mark.alone
 def test_a_loop_computes():
     timing = measure(spin, 0.01, seconds=0.1)
     assert timing.cpu_s == pytest.approx(0.01, rel=0.3)
@@ -38,6 +40,7 @@ def test_calls_are_counted_without_the_warm_up():
     assert len(seen) == 6
 
 
+@pytest.mark.alone
 def test_sleeps_run_beside_one_another():
     together = measure_together([lambda: time.sleep(0.02)] * 2, seconds=0.2)
     assert len(together.calls_per_s) == 2
@@ -45,6 +48,7 @@ def test_sleeps_run_beside_one_another():
     assert together.cpu < 0.7
 
 
+@pytest.mark.alone
 def test_loops_in_python_take_turns():
     alone = measure_together([lambda: spin(0.005)], seconds=0.3)
     both = measure_together([lambda: spin(0.005)] * 2, seconds=0.3)
