@@ -46,7 +46,9 @@ def check_sampling(config: Any) -> None:
     if config.samplers != ELSEWHERE:
         _check_inference(config)
     elif config.reset == "wait":
-        raise ConfigError("reset='wait' is not for this architecture, whose actors end episodes in their own way; leave it out")
+        raise ConfigError(
+            "reset='wait' is not for this architecture, whose actors end episodes in their own way; leave it out"
+        )
 
 
 def _check_inference(config: Any) -> None:
