@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from engines import programs
+from engines import programs, vector_programs
 from engines.running import ALL, FREE, PROCESSES, engine_of, row, workers_left
 from shoal.engines import Ended, system
 from shoal.engines.kernels.threaded import ThreadedKernel
@@ -44,7 +44,7 @@ def test_two_workers_push_to_moments_that_are_shared_or_their_own(kind, shared):
             turns = [s.channel("GRADIENT", "server", "worker", 1) for _ in grads]
             told = s.channel("TOLD", "worker", "server", 2)
             for turn in turns:
-                s.spawn("worker", 1, programs.push_in_turn, vector, turn, told)
+                s.spawn("worker", 1, vector_programs.push_in_turn, vector, turn, told)
             versions = []
             for turn, grad in zip(turns, grads, strict=True):
                 turn.put(grad)
@@ -129,7 +129,7 @@ def test_pushes_of_processes_neither_lock_nor_speak():
         with system("s", "server") as s:
             vector = s.vector("server", np.zeros(6), programs.add, source="worker")
             results = s.channel("RESULT", "worker", "server", 2)
-            s.spawn("worker", 2, programs.push_counting, vector, results, 400)
+            s.spawn("worker", 2, vector_programs.push_counting, vector, results, 400)
             return results.get(2), vector.version
 
     results, version = engine_of("processes").run(program)
@@ -145,7 +145,7 @@ def test_exchanges_lose_nothing_and_are_counted(kind):
         with system("s", "server") as s:
             vector = s.vector("server", np.zeros(10), programs.add, shards=3, source="worker", locked=True, samples=5)
             told = s.channel("TOLD", "worker", "server", 3)
-            s.spawn("worker", 3, programs.exchange_some, vector, told, 20)
+            s.spawn("worker", 3, vector_programs.exchange_some, vector, told, 20)
             told.get(3)
             return vector.pull()[0], vector.version, vector.samples
 
@@ -188,11 +188,11 @@ def test_a_worker_that_is_killed_within_a_chunk_stops_nobody():
 
     def program():
         with system("s", "server") as s:
-            rule = programs.Killer(1000.0)
+            rule = vector_programs.Killer(1000.0)
             vector = s.vector("server", np.zeros(12), rule, shards=3, moments=1, source="worker", locked=True)
             told = s.channel("TOLD", "worker", "server", 3)
-            s.spawn("worker", 1, programs.exchange_once_killed, vector, told, 1000.0)
-            s.spawn("worker", 2, programs.exchange_some, vector, told, 30)
+            s.spawn("worker", 1, vector_programs.exchange_once_killed, vector, told, 1000.0)
+            s.spawn("worker", 2, vector_programs.exchange_some, vector, told, 30)
             return sorted(told.get(3)), vector.pull()[0], vector.moments(), vector.version
 
     engine = engine_of("processes")
@@ -231,7 +231,7 @@ def test_ten_thousand_exchanges_without_a_deadlock(kind):
         with system("s", "server") as s:
             vector = s.vector("server", np.zeros(1000), programs.add, shards=3, source="worker", locked=True)
             told = s.channel("TOLD", "worker", "server", 4)
-            s.spawn("worker", 4, programs.exchange_some, vector, told, 2500)
+            s.spawn("worker", 4, vector_programs.exchange_some, vector, told, 2500)
             told.get(4)
             return vector.pull()[0], vector.version
 
@@ -248,7 +248,7 @@ def test_a_vector_goes_on_from_what_it_is_given(kind):
             vector = s.vector("server", np.ones(6), programs.rms, source="worker", **start)
             told = s.channel("TOLD", "worker", "server", 1)
             turn = s.channel("GRADIENT", "server", "worker", 1)
-            s.spawn("worker", 1, programs.push_in_turn, vector, turn, told)
+            s.spawn("worker", 1, vector_programs.push_in_turn, vector, turn, told)
             turn.put(np.ones(6))
             return told.get()[0], vector.version, vector.samples, vector.moments()[0, 0], vector.pull(8)[1]
 
