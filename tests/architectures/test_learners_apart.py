@@ -121,9 +121,11 @@ def test_one_learner_that_exchanges_is_the_sequential_algorithm(architecture):
     parts = parts_of(architecture, config)
     run = run_apart(architecture, "async", "inline", updates=6, parts=parts, **fields)
     assert np.concatenate(run.lags).max() == 0
-    expected = alone(config, parts, run.states[-1].updates // config.steps_per_batch)
-    np.testing.assert_array_equal(run.params, expected.params)
-    np.testing.assert_array_equal(run.states[-1].optimiser, expected.optimiser)
+    whole = [state for state in run.states if state.updates % config.steps_per_batch == 0]  # batches learnt to the end
+    assert len(whole) >= 4
+    expected = alone(config, parts, whole[-1].updates // config.steps_per_batch)
+    np.testing.assert_array_equal(whole[-1].params, expected.params)
+    np.testing.assert_array_equal(whole[-1].optimiser, expected.optimiser)
 
 
 @pytest.mark.parametrize(("architecture", "optimiser"), [("a2c", "adam"), ("a2c", "rmsprop"), ("ppo", "adam")])
