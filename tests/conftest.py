@@ -27,6 +27,16 @@ spent_s: dict[str, float] = defaultdict(float)
 slow_s: dict[str, float] = defaultdict(float)
 
 
+@pytest.fixture(scope="module")
+def fresh_server():
+    """A fork server that has imported nothing for the tests of other files that ran in this process."""
+    from shoal.processes import launch
+
+    for launcher in launch._shared:
+        launcher.close()
+    launch._shared.clear()
+
+
 def folder_of(nodeid: str) -> str:
     """The folder of tests/ that a test belongs to; the empty string for a file directly in tests/."""
     parts = nodeid.split("::")[0].split("/")

@@ -43,7 +43,7 @@ def test_fixed_order_is_bit_equal_inline_and_on_threads(architecture):
 
 
 @pytest.mark.evidence("fingerprint")
-@pytest.mark.parametrize("network", ["auto", "lstm"])
+@pytest.mark.parametrize("network", ["auto", pytest.param("lstm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("architecture", NAMES)
 def test_fixed_order_is_bit_equal_inline_and_on_processes(architecture, network):
     parts = parts_of(architecture, config_of(architecture, 20), network=network)

@@ -209,7 +209,7 @@ def test_a_slow_worker_stops_the_others_only_where_there_are_barriers(step, wait
     assert pace[1] / pace[0] == pytest.approx(5, rel=0.1) if waits else pace[1] / pace[0] < 2.2
 
 
-@pytest.mark.parametrize("step", "adf")
+@pytest.mark.parametrize("step", ["d", *(pytest.param(step, marks=pytest.mark.slow) for step in "af")])
 def test_each_step_carries_memory(step):
     run = ran(step, visits=1, parts=parts_of(config_of(step), "toy:memory", "lstm"))
     assert np.isfinite(run.params).all()

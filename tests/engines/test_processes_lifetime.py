@@ -16,6 +16,7 @@ from shoal.errors import ConfigError
 from shoal.processes import launch
 
 on_both = pytest.mark.parametrize("kind", PROCESSES)
+pytestmark = pytest.mark.usefixtures("fresh_server")
 
 
 @pytest.fixture(autouse=True)

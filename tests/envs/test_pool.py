@@ -20,6 +20,7 @@ from shoal.processes.memory import Segment
 from shoal.trees import read_at, tree_leaves, tree_map
 
 SEED = 7
+pytestmark = pytest.mark.usefixtures("fresh_server")
 NAMES = (
     "CartPole-v1",
     "FrozenLake-v1",

@@ -30,7 +30,7 @@ def made(architecture, network=None, **fields):
         ({"optimiser": "adam", "optimiser_epsilon": 1e-12}, None),
     ],
 )
-@pytest.mark.parametrize("architecture", ["a2c", "ppo"])
+@pytest.mark.parametrize("architecture", ["a2c", pytest.param("ppo", marks=pytest.mark.slow)])
 def test_an_update_is_that_of_the_compiled_learner(architecture, rule, network):
     together, trajectory = made(architecture, network, **rule)
     apart, _ = made(architecture, network, optimisation="async", **rule)
