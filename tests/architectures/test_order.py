@@ -60,8 +60,8 @@ def test_fixed_order_is_bit_equal_inline_and_on_processes(architecture, network)
         ("ppo", "toy:memory", "lstm"),
         ("impala", "toy:memory", "gru"),
         ("a2c", "toy:gates", "auto"),
-        ("appo", "toy:memory", "lstm"),
-        ("seed", "toy:memory", "lstm"),
+        pytest.param("appo", "toy:memory", "lstm", marks=pytest.mark.slow),
+        pytest.param("seed", "toy:memory", "lstm", marks=pytest.mark.slow),
     ],
 )
 def test_memory_masks_and_statistics_are_bit_equal_in_fixed_order(architecture, env, network):
@@ -154,7 +154,7 @@ def sequential(config, parts, versions: list[int]) -> np.ndarray:
     return np.array(state.params)
 
 
-@pytest.mark.parametrize("engine", ["inline", "threads", "processes"])
+@pytest.mark.parametrize("engine", ["inline", pytest.param("threads", marks=pytest.mark.slow), "processes"])
 @pytest.mark.parametrize("architecture", NAMES)
 def test_versions_and_counters_go_on_from_the_state_that_is_given(architecture, engine):
     config = config_of(architecture, 8)
