@@ -24,6 +24,7 @@ MODULES = (
     "benchmarks.learning.memory",
     "benchmarks.learning.forms",
     "benchmarks.learning.on_device",
+    "benchmarks.learning.scaling",
     "benchmarks.throughput.pong",
     "benchmarks.throughput.samplers",
     "benchmarks.peers.cartpole_ppo",
