@@ -53,6 +53,69 @@ class Trajectory(NamedTuple):
     the learner scales rewards by its deviation where `normalise_reward` is on"""
 
 
+class Transitions(NamedTuple):
+    """What an actor hands to a replay memory: T steps of B environments, each row a complete n-step transition.
+
+    Row t leads from obs[t] to obs[t + steps[t]], its own environment's, so that observations travel once although each
+    is seen twice; the last n of them come again with the next message. Rewards are those that are learnt from, scaled
+    and clipped step by step, since a clipped sum is another number. `valid` is False where a step only reset, and
+    where an environment was lost: such rows keep their place and are never drawn.
+    """
+
+    obs: PyTree
+    """[T+n, B, ...]"""
+    action: Array
+    """[T, B, ...]"""
+    reward: Array
+    """[T, B] float32: discounted sum over `steps` steps"""
+    discount: Array
+    """[T, B] float32: discount ** steps, and 0 where the task terminated within them"""
+    steps: Array
+    """[T, B] int32: 1 .. n; fewer than n only where the episode ends"""
+    valid: Array
+    """[T, B] bool"""
+    version: Array
+    """[B] int64: version of the acting params"""
+    stream: Array
+    """[B] int64: the environments, counted over all actors; rows of one are put in order"""
+    priority: Array = ()
+    """[T, B] float32: |n-step temporal-difference error| by the values that acted, or () where nobody asks"""
+
+
+class Batch(NamedTuple):
+    """What a replay memory draws: N transitions in no order, or K minibatches of them [K, N, ...] in one message."""
+
+    obs: PyTree
+    """[N, ...]"""
+    action: Array
+    """[N, ...]"""
+    reward: Array
+    """[N] float32"""
+    discount: Array
+    """[N] float32: what the value of `next_obs` counts"""
+    next_obs: PyTree
+    """[N, ...]"""
+    weight: Array
+    """[N] float32: importance weights, at most 1; 1 where rows are drawn evenly"""
+    key: Array
+    """[N] int64: names the row to the memory it came from, for new priorities"""
+    version: Array
+    """[N] int64: version of the params that acted"""
+
+
+class Sequences(NamedTuple):
+    """Unrolls as items of a replay memory, where memory is carried: what an actor hands on, and what is drawn."""
+
+    steps: Trajectory
+    """[L, N, ...] with the memory before row 0; rows after an episode's end are not valid"""
+    weight: Array
+    """[N] float32; 1 on the way in"""
+    key: Array
+    """[N] int64; () on the way in"""
+    priority: Array
+    """[N] float32 on the way in; () on the way out"""
+
+
 class Versioned(NamedTuple):
     """Params and how many publishes came before them; 0 is the initial set."""
 
