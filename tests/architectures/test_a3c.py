@@ -175,4 +175,5 @@ def test_every_agent_learns_to_catch(agent):
     engine.on_note = lambda **m: returns.extend(r for r, _ in m.get("learnt", {"episodes": []})["episodes"])
     engine.run(a3c.run, config, parts)
     assert np.mean(returns[:100]) < -0.2
-    assert np.mean(returns[-200:]) > 0.3, np.mean(returns[-200:])
+    late = np.mean(returns[-1000:])  # seen: 0.38 to 0.46 in eight runs of n_step_q, whose last epsilon is large
+    assert late > 0.3, late
