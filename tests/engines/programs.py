@@ -191,8 +191,8 @@ def push_some(index, vector, pulled, count):
 
 def push_old(index, vector, results):
     for _ in range(4):
-        vector.push(np.ones(3), 0)
-    results.put((vector.version, vector.rejected))
+        vector.push(np.ones(3), 0, samples=5)
+    results.put((vector.version, vector.rejected, vector.samples))
 
 
 def end_well(index, channel, path):

@@ -201,7 +201,7 @@ def test_a_vector_rejects_gradients_that_are_too_old(kind):
             s.spawn("worker", 1, programs.push_old, vector, results)
             return results.get()[0], vector.pull()[0].tolist()
 
-    assert engine_of(kind).run(program) == ((2, 2), [2.0, 2.0, 2.0])
+    assert engine_of(kind).run(program) == ((2, 2, 20), [2.0, 2.0, 2.0])
 
 
 @pytest.mark.parametrize("rule", [lambda params, moments, grad, rate: None, functools.partial(lambda *a: None)])

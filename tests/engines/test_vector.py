@@ -139,6 +139,41 @@ def test_pushes_of_processes_neither_lock_nor_speak():
         assert spoken <= 100  # every few milliseconds, whatever gathered; never for each push
 
 
+@pytest.mark.evidence("fingerprint", "gorila")
+def test_shards_see_their_slice_only_and_need_not_agree_on_a_version():
+    """A second worker pulls while a push is between two shards: the first shard is a version ahead of the last."""
+    seen, between, go_on = [], threading.Event(), threading.Event()
+
+    def rule(params, moments, grad, rate):
+        if len(seen) == 1:
+            between.set()
+            assert go_on.wait(10)
+        seen.append(grad.tolist())
+        params += grad
+
+    def push(index, vector):
+        vector.push(np.arange(1.0, 8.0), 0)
+
+    def look(index, vector, told):
+        assert between.wait(10)
+        told.put((vector.pull(), vector.version))
+        go_on.set()
+
+    def program():
+        with system("s", "server") as s:
+            vector = s.vector("server", np.zeros(7), rule, shards=3, source="learner")
+            told = s.channel("TOLD", "actor", "server", 1)
+            s.spawn("learner", 1, push, vector)
+            s.spawn("actor", 1, look, vector, told)
+            (mixed, version), _ = told.get()[0]
+            return mixed, version, vector.pull(at_least=1)[0]
+
+    mixed, version, after = engine_of("threads").run(program)
+    assert seen == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0, 7.0]]
+    assert (mixed.tolist(), version) == ([1, 2, 0, 0, 0, 0, 0], 0)
+    np.testing.assert_array_equal(after, np.arange(1.0, 8.0))
+
+
 @on_every_engine
 def test_exchanges_lose_nothing_and_are_counted(kind):
     def program():

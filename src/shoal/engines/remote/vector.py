@@ -70,7 +70,7 @@ class VectorHandle(Handle):
             raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
         lag = numbers.version - version
         if at.max_lag is not None and lag > at.max_lag:
-            numbers.reject(at.lane, lag, grad.nbytes)
+            numbers.reject(at.lane, lag, samples, grad.nbytes)
             return numbers.version
         after = phase("push", numbers.push, at.lane, at.index, grad, version, rate, samples)
         self._tell_who_waits(numbers)

@@ -118,9 +118,10 @@ class Numbers:
         self.count(lane, lag, samples, grad.nbytes)
         return version + lag + 1
 
-    def reject(self, lane: Lane, lag: int, nbytes: int) -> None:
-        """A push was too old."""
+    def reject(self, lane: Lane, lag: int, samples: int, nbytes: int) -> None:
+        """A push was too old; what it stood for was seen all the same."""
         lane[REJECTED] += 1
+        lane[SEEN] += samples
         self._saw(lane, lag, nbytes)
 
     def refuse_shape(self, grad: np.ndarray) -> None:

@@ -141,7 +141,7 @@ class Vector(Wire):
 
         Args:
           rate: the rule's step size.
-          samples: how many the gradient stands for; their sum is `samples`.
+          samples: how many the gradient stands for; their sum is `samples`, those of rejected gradients included.
         """
         worker, numbers = here(), self.numbers
         numbers.refuse_shape(grad)
@@ -149,7 +149,7 @@ class Vector(Wire):
             raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
         lane, lag = self.lane_of(worker), self.version - version
         if self.max_lag is not None and lag > self.max_lag:
-            numbers.reject(lane, lag, grad.nbytes)
+            numbers.reject(lane, lag, samples, grad.nbytes)
             return self.version
         args = (lane, self._role(worker)[1], grad, version, rate, samples)
         after = self.kernel.run_wire_work(worker, "push", numbers.push, args)
