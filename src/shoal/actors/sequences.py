@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unrolls to sequences for a replay memory: of one episode each, overlapping, with the memory before their first row.
+
+    episode                 o o o o o o o o o E
+    sequences (L=6, 2 in common)
+                        . . o o o o
+                                o o o o o o
+                                        o o E . . .
+
+The rows that a sequence begins with only bring its memory up to date (burn-in); the one before it learnt from them. An
+episode's first sequence begins with as many rows that are not valid, so that every row is learnt from: memory starts
+anew after them. Kapturowski et al. 2019 (R2D2), section 2.3.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from shoal.trees import read_at, tree_map
+from shoal.types import Array, PyTree, Trajectory
+
+
+class Known(NamedTuple):
+    """Rows of an actor's environments [T, B, ...], and what it knew while it acted."""
+
+    obs: PyTree
+    """[T+1, B, ...]"""
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+    version: Array
+    head: Array
+    """the policy's heads, those of rows that only reset included: they saw the final observations"""
+    memory: PyTree
+    """before each row"""
+
+
+def known(trajectory: Trajectory, head: Array, memory: list[PyTree]) -> Known:
+    """An unroll with the heads [T, B, K] and memories (T times [B, ...]) that it was acted with."""
+    length = len(trajectory.reward)
+    return Known(
+        *(getattr(trajectory, name) for name in Known._fields[:6]),
+        version=np.broadcast_to(trajectory.version, (length, len(trajectory.version))),
+        head=head,
+        memory=tree_map(lambda *rows: np.stack(rows), *memory),
+    )
+
+
+class Cut(NamedTuple):
+    """Where a sequence lies in the rows that are kept."""
+
+    env: int
+    start: int
+    """its first row; before `opens` it is padded"""
+    opens: int
+    """the episode's first row"""
+    last: int
+    """the last row that counts"""
+
+
+class Place:
+    """How far one environment's rows have been cut: within an episode, or looking for the next one."""
+
+    def __init__(self):
+        self.opens: int | None = None
+        self.start = self.look_from = 0
+
+    @property
+    def needs(self) -> int:
+        """The first row that is still to be used."""
+        return self.look_from if self.opens is None else max(self.start, self.opens)
+
+    def move(self, rows: int) -> None:
+        """That many rows were forgotten."""
+        self.start, self.look_from = self.start - rows, self.look_from - rows
+        if self.opens is not None:
+            self.opens -= rows
+
+
+class Sequencer:
+    """Cuts what comes from one actor's environments into sequences.
+
+    Args:
+      length: rows of a sequence (L), those of burn-in included.
+      overlap: rows that a sequence has in common with the one before it.
+      burn_in: rows at the beginning that are not learnt from; at most `overlap`, or rows would be left out.
+      num_envs: environments (B).
+
+    Check: over all sequences of an episode, with overlap equal to burn_in, every row comes after burn-in exactly once.
+    """
+
+    def __init__(self, length: int, overlap: int, burn_in: int, num_envs: int):
+        self._length, self._overlap, self._burn_in = length, overlap, burn_in
+        self._places = [Place() for _ in range(num_envs)]
+        self._kept: Known | None = None
+
+    def add(self, unroll: Known) -> tuple[Trajectory, Array] | None:
+        """Take an unroll; what is complete by now, None if nothing is.
+
+        A sequence is complete once the row after it was acted in, so that the value of its last observation is known.
+
+        Returns: steps [L, N, ...], without what no loss reads, and heads [L + 1, N, K].
+        """
+        kept = unroll if self._kept is None else _after(self._kept, unroll)
+        cuts = [cut for env in range(len(self._places)) for cut in self._complete(env, kept)]
+        made = self._gathered(cuts, kept) if cuts else None
+        forget = min(place.needs for place in self._places)
+        for place in self._places:
+            place.move(forget)
+        self._kept = read_at(kept, slice(forget, None))
+        return made
+
+    def _complete(self, env: int, rows: Known) -> list[Cut]:
+        """An environment's sequences that are complete; its place moves on to the next one."""
+        cuts: list[Cut] = []
+        place, ended, there = self._places[env], rows.terminated[:, env] | rows.truncated[:, env], len(rows.reward)
+        while self._in_episode(place, rows.valid[:, env]):
+            assert place.opens is not None
+            end = place.start + self._length
+            ends = np.flatnonzero(ended[place.needs : end])
+            last = place.needs + int(ends[0]) if len(ends) else end - 1
+            if last + 1 >= there:
+                break
+            cuts.append(Cut(env, place.start, place.opens, last))
+            place.start = end - self._overlap
+            if len(ends):
+                place.opens, place.look_from = None, last + 1
+        return cuts
+
+    def _in_episode(self, place: Place, valid: Array) -> bool:
+        """Whether the place is in an episode by now: rows that are not valid come before its first one."""
+        if place.opens is None:
+            found = np.flatnonzero(valid[place.look_from :])
+            if not len(found):
+                place.look_from = len(valid)
+                return False
+            place.opens = place.look_from + int(found[0])
+            place.start = place.opens - self._burn_in
+        return True
+
+    def _gathered(self, cuts: list[Cut], kept: Known) -> tuple[Trajectory, Array]:
+        env, start, opens, last = np.array(cuts).T
+        rows = start + np.arange(self._length + 1)[:, None]  # [L + 1, N]
+        seen, counts = (np.clip(rows, opens, last + 1), env), ((rows >= opens) & (rows <= last))[:-1]
+        at, first = (np.clip(rows, opens, last)[:-1], env), (np.maximum(start, opens), env)
+        steps = Trajectory(
+            obs=read_at(kept.obs, seen),
+            action=kept.action[at],
+            reward=np.where(counts, kept.reward[at], np.float32(0)),
+            terminated=kept.terminated[at] & counts,
+            truncated=kept.truncated[at] & counts,
+            valid=kept.valid[at] & counts,
+            log_prob=(),
+            memory=read_at(kept.memory, first),
+            version=kept.version[first],
+            episode_return=(),
+            episode_length=(),
+        )
+        return steps, kept.head[seen]
+
+
+def _after(before: Known, rows: Known) -> Known:
+    """Rows that follow upon others; the observation that both have is the later one's."""
+    joined = tree_map(lambda a, b: np.concatenate([a, b]), before._replace(obs=()), rows._replace(obs=()))
+    return joined._replace(obs=tree_map(lambda a, b: np.concatenate([a[:-1], b]), before.obs, rows.obs))
+
+
+def priorities(error: Array, valid: Array, burn_in: int, max_share: float) -> Array:
+    """Of sequences by their errors |TD| [L, N] in rows that are learnt from: share * maximum + (1 - share) * mean, [N].
+
+    Kapturowski et al. 2019, equation 2 with max_share 0.9 (eta).
+
+    Check: with max_share 1 it is the maximum, with 0 the mean.
+    """
+    counts = valid & (np.arange(len(valid)) >= burn_in)[:, None]
+    weighed = np.where(counts, error, 0.0)
+    mean = weighed.sum(0) / np.maximum(counts.sum(0), 1)
+    return (max_share * weighed.max(0) + (1 - max_share) * mean).astype(np.float32)
