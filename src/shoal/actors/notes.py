@@ -22,3 +22,11 @@ def note_learnt(trajectory: Trajectory, lag: int | list[int], metrics: Mapping[s
     pairs = zip(trajectory.episode_return[ended].tolist(), trajectory.episode_length[ended].tolist(), strict=True)
     told = {"worker": me().index, "episodes": [list(pair) for pair in pairs], "lag": lag, "metrics": dict(metrics)}
     note(learnt=told)
+
+
+def note_episodes(trajectory: Trajectory) -> None:
+    """Note finished episodes only, where rows of the trajectory go to a replay memory.
+
+    Check: every finished episode is noted once, in order of time.
+    """
+    note_learnt(trajectory, [], {})

@@ -7,6 +7,7 @@ only between unrolls. Prefer the first for on-policy updates without correction,
 updating take about as long; the slowest actor sets the pace.
 """
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any, NoReturn
 
@@ -16,22 +17,26 @@ from shoal.engines.wires.channel import Channel
 from shoal.engines.wires.store import Store
 
 
-def act_in_step(index: int, config: Any, parts: Any, params: Store, trajectories: Channel) -> NoReturn:
-    """One actor's life: wait for the next version, unroll, hand over."""
-    with closing(phase("start", start, index, config, parts, me().epoch)) as sampler:
+def act_in_step(
+    index: int, config: Any, parts: Any, params: Store, trajectories: Channel, begin: Callable = start
+) -> NoReturn:
+    """One actor's life: wait for the next version, unroll, hand over. `begin` makes the sampler."""
+    with closing(phase("start", begin, index, config, parts, me().epoch)) as sampler:
         version = -1
         while True:
             acting, version = params.pull(at_least=version + 1)
             trajectories.put(sampler.unroll(acting, version, config.unroll_length), version)
 
 
-def act_ahead(index: int, config: Any, parts: Any, params: Store, trajectories: Channel) -> NoReturn:
+def act_ahead(
+    index: int, config: Any, parts: Any, params: Store, trajectories: Channel, begin: Callable = start
+) -> NoReturn:
     """One actor's life: unroll under the version that is out, and hand over when the next one is.
 
     Unroll k is made under version max(0, k - 1) while the learner updates on unroll k - 1. That it is handed over only
     when version k is out keeps every batch to one unroll of each actor, so the order of arrival changes nothing.
     """
-    with closing(phase("start", start, index, config, parts, me().epoch)) as sampler:
+    with closing(phase("start", begin, index, config, parts, me().epoch)) as sampler:
         acting, version = params.pull()
         trajectories.put(sampler.unroll(acting, version, config.unroll_length), version)
         while True:
