@@ -28,6 +28,8 @@ class Parts(NamedTuple):
     origin: tuple[str, tuple] | None = None
     """function ("module:name") and all its arguments but the seed, from which another process makes these parts again;
     None where no name leads to the environment or the network"""
+    replay_folder: str | None = None
+    """where a replay memory keeps its snapshots, where a run has a folder"""
 
     @property
     def recipe(self) -> tuple[str, tuple] | None:

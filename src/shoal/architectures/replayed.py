@@ -21,7 +21,7 @@ from shoal.architectures.base import ActorCriticConfig, Parts, require
 from shoal.architectures.sampling import IN_STEP
 from shoal.engines import phase, system
 from shoal.errors import ConfigError
-from shoal.replay.role import remember_freely, remember_in_step
+from shoal.replay.role import Drawn, Since, remember_freely, remember_in_step
 
 MUST_CROSS = ("TRANS actor>replay", "BATCH replay>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRAJ *>*", "OBS *>*")
@@ -62,6 +62,8 @@ class ReplayConfig(ActorCriticConfig):
     realtime: bool = False
     """the robot form: every collector has one environment that keeps its own pace, takes params when an episode begins
     and waits for nobody; the learner goes on as far as replay_ratio allows"""
+    save_replay: bool = True
+    """keep snapshots of the memory in the run's folder, one at every quarter of the run: as many bytes as it has"""
     anneal_learning_rate: bool = False
     """let the learning rate fall on a line to 0 over env_steps"""
     max_grad_norm: float = 10.0
@@ -192,12 +194,16 @@ def run_in_step(name: str, config: ReplayConfig, parts: Parts, state: Any, visit
         transitions = s.channel("TRANS", "actor", "replay", config.all_actors, versions=params, max_lag=max_lag)
         batches = s.channel("BATCH", "replay", "learner", 1)
         priorities = s.channel("PRIO", "learner", "replay", 1)
-        s.spawn("replay", 1, remember_in_step, config, parts, transitions, batches, priorities, state.env_steps)
+        remembered = config, parts.without_network, transitions, batches, priorities, since(parts, state)
+        s.spawn("replay", 1, remember_in_step, *remembered)
         s.spawn("actor", config.all_actors, act, config, parts, params, transitions)  # envs > actors
         while state.env_steps < config.env_steps:
-            state, metrics = learn_round(config, parts, state, batches, priorities)
-            params.publish(phase("publish", acting, config, parts, state))  # learner > actors
-            state = visit(state, [], metrics)
+            metrics = {}
+            while (drawn := batches.get()[0]).batch:  # replay > learner
+                state, metrics = learn_from(config, parts, state, drawn, priorities)
+            state = state._replace(env_steps=drawn.env_steps)
+            version = params.publish(phase("publish", acting, config, parts, state))  # learner > actors
+            state = visit(state._replace(version=version), [], metrics | drawn.metrics)
     return state
 
 
@@ -208,30 +214,29 @@ def run_realtime(name: str, config: ReplayConfig, parts: Parts, state: Any, visi
         transitions = s.channel("TRANS", "actor", "replay", config.all_actors, versions=params)
         batches = s.channel("BATCH", "replay", "learner", 1)
         priorities = s.channel("PRIO", "learner", "replay", 2, when_full="drop_oldest")
-        s.spawn("replay", 1, remember_freely, config, parts, transitions, batches, priorities, state.env_steps)
+        remembered = config, parts.without_network, transitions, batches, priorities, since(parts, state)
+        s.spawn("replay", 1, remember_freely, *remembered)
         s.spawn("actor", config.all_actors, act_by_episode, config, parts, params, transitions)  # envs > actors
         while state.env_steps < config.env_steps:
-            state, metrics = learn_round(config, parts, state, batches, priorities)
-            params.publish(phase("publish", acting, config, parts, state))  # learner > actors
-            state = visit(state, [], metrics)
+            state, metrics = learn_from(config, parts, state, batches.get()[0], priorities)  # replay > learner
+            version = params.publish(phase("publish", acting, config, parts, state))  # learner > actors
+            state = visit(state._replace(version=version), [], metrics)
     return state
 
 
-def learn_round(config: ReplayConfig, parts: Parts, state: Any, batches: Any, priorities: Any) -> tuple[Any, dict]:
-    """Learn from all that the replay draws for one round; (state, metrics of the last minibatches)."""
-    metrics, more = {}, True
-    while more:
-        drawn = batches.get()[0]  # replay > learner
-        more = drawn.more
-        if not drawn.batch:
-            state = state._replace(env_steps=drawn.env_steps)
-            continue
-        state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, drawn.env_steps)
-        if config.priorities != "none":
-            priorities.put((drawn.batch.key, errors))  # learner > replay
-    return state._replace(version=state.version + 1), metrics | drawn.metrics
+def learn_from(config: ReplayConfig, parts: Parts, state: Any, drawn: Drawn, priorities: Any) -> tuple[Any, dict]:
+    """A step on each minibatch of a message; (state, metrics)."""
+    state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, drawn.env_steps)
+    if config.priorities != "none":
+        priorities.put((drawn.batch.key, errors))  # learner > replay
+    return state, metrics | drawn.metrics
 
 
 def acting(config: ReplayConfig, parts: Parts, state: Any) -> Any:
     """Params that actors act with: the network's, and how they explore."""
     return followed_by(parts.learner.acting(state), config.explores_by(state.env_steps))
+
+
+def since(parts: Parts, state: Any) -> Since:
+    """Where the replay begins."""
+    return Since(state.env_steps, parts.replay_folder)

@@ -53,6 +53,10 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def replay_path(self) -> Path:
+        return self.path / "replay"
+
+    @property
     def report_path(self) -> Path:
         return self.path / "report.html"
 

@@ -4,11 +4,15 @@
 In: TRANS of actors, PRIO of learners. Out: BATCH. How much is drawn follows what was kept, by `replay_ratio`.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from shoal.engines import phase, select
 from shoal.engines.wires.channel import Channel
+from shoal.records.segments import segment_end
 from shoal.replay import make_memory
+from shoal.replay.limiter import Limiter
+from shoal.replay.snapshots import save_snapshot, snapshot_for
 from shoal.types import Batch, Sequences
 
 SLACK = 2
@@ -19,91 +23,106 @@ class Drawn(NamedTuple):
     """What a learner gets."""
 
     batch: Batch | Sequences | tuple
-    """K minibatches [K, N, ...]; () where nothing is to be learnt from yet"""
+    """K minibatches [K, N, ...]; () where a round is over"""
     env_steps: int
     """valid rows that the replay received so far, over all starts of the run"""
-    more: bool
-    """whether more is to be learnt from before the actors go on"""
     metrics: dict[str, float]
     """what the replay has to say of itself"""
 
 
+class Since(NamedTuple):
+    """Where a replay begins."""
+
+    env_steps: int
+    """received in earlier starts of the run"""
+    folder: str | None
+    """where snapshots are kept; None: nowhere"""
+
+
 class Replay:
-    """A memory, and how much may be drawn from it. Rows that came before learning began owe nothing.
+    """A memory, and how much may be drawn from it. Snapshots are saved at every quarter of the run.
 
-    Args:
-      env_steps: received in earlier starts of the run.
-
-    Check: drawn / owing rows stays within one message of `replay_ratio`.
+    Check: rows drawn for rows added since `replay_start` stay within a message of `replay_ratio`.
     """
 
-    def __init__(self, config: Any, parts: Any, env_steps: int = 0):
-        self._config = config
+    def __init__(self, config: Any, parts: Any, since: Since):
+        self._config, self._message = config, config.groups * config.batch_size
+        self._folder = Path(since.folder) if since.folder and config.save_replay else None
         self.memory = make_memory(config, parts.spec, parts.seed)
-        self.env_steps = env_steps
-        self._before = self.memory.added - self.memory.drawn / config.replay_ratio  # nothing is owed for these
-
-    @property
-    def owed(self) -> float:
-        """Rows to draw for those that were added since learning began."""
-        return self._config.replay_ratio * (self.memory.added - self._before) - self.memory.drawn
+        self.env_steps = since.env_steps
+        behind = None if config.realtime else float(SLACK * self._message)
+        self._limiter = Limiter(config.replay_ratio, config.replay_start, behind=behind)
+        self._mark = segment_end(config.env_steps, self.env_steps)
+        if self._folder and (saved := snapshot_for(self._folder, self.env_steps)):
+            self.memory.restore(saved)
 
     @property
     def may_draw(self) -> bool:
         """Whether a whole message is owed."""
-        return self.owed >= self._config.groups * self._config.batch_size
+        return self._limiter.may_draw(self.memory.added, self.memory.drawn, self._message)
 
     @property
     def may_add(self) -> bool:
-        """Whether actors may go on although the learner has not caught up."""
-        return self._config.realtime or self.owed < SLACK * self._config.groups * self._config.batch_size
+        """Whether actors may go on although the learner has not caught up. Collectors in real time always may."""
+        return self._limiter.may_add(self.memory.added, self.memory.drawn)
+
+    @property
+    def may_save(self) -> bool:
+        """Whether a snapshot is due."""
+        return self._folder is not None and self.env_steps >= self._mark
 
     def add(self, rows: Any) -> None:
         """Keep rows."""
-        self.env_steps += int(rows.valid.sum())
-        self.memory.add(rows)
-        if self.memory.size < self._config.replay_start and not self.memory.drawn:
-            self._before = self.memory.added
+        self.env_steps += self.memory.add(rows)
 
     def draw(self) -> Drawn:
-        """A message for the learner, empty where not enough is owed."""
-        config = self._config
-        batch = self.memory.draw(config.batch_size, config.groups) if self.may_draw else ()
-        learnt = max(1, self.memory.added - self._before)
-        facts = {
-            "replay_ratio": self.memory.drawn / learnt,
-            "replay_fill_frac": self.memory.size / self.memory.capacity,
-        }
-        return Drawn(batch, self.env_steps, self.may_draw, facts)
+        """A message for the learner."""
+        return Drawn(self.memory.draw(self._config.batch_size, self._config.groups), self.env_steps, self._facts())
+
+    def close_round(self) -> Drawn:
+        """Says that all is drawn which a round allows for."""
+        return Drawn((), self.env_steps, self._facts())
 
     def prioritise(self, key: Any, priority: Any) -> None:
         """Note how far off the learner found rows to be."""
         self.memory.prioritise(key.ravel(), priority.ravel())
 
+    def save(self) -> None:
+        """Write a snapshot."""
+        assert self._folder is not None
+        save_snapshot(self.memory, self._folder, self.env_steps)
+        self._mark = segment_end(self._config.env_steps, self.env_steps)
+
+    def _facts(self) -> dict[str, float]:
+        memory = self.memory
+        ratio = memory.drawn / max(1, memory.added - self._config.replay_start)
+        return {"replay_ratio": ratio, "sample_reuse": ratio, "replay_fill_frac": memory.size / memory.capacity}
+
 
 def remember_in_step(  # noqa: PLR0913 - what a role is wired to
-    _index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, env_steps: int
+    _index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, since: Since
 ) -> NoReturn:
-    """The life of a replay that all wait for: a round of all actors' rows, then what may be drawn for them."""
-    replay = phase("start", Replay, config, parts, env_steps)
+    """The life of a replay that all wait for: a round of all actors' rows, then what may be drawn for them, each with
+    the priorities that came of the draw before, then word that the round is over."""
+    replay = phase("start", Replay, config, parts, since)
     while True:
         for rows in transitions.get(config.all_actors, by_sender=True):  # actors > replay
             phase("add", replay.add, rows)
-        more = True
-        while more:
-            drawn = phase("draw", replay.draw)
-            more = drawn.more
-            batches.put(drawn)  # replay > learner
-            if config.priorities != "none" and drawn.batch:
+        while replay.may_draw:
+            batches.put(phase("draw", replay.draw))  # replay > learner
+            if config.priorities != "none":
                 phase("prioritise", replay.prioritise, *priorities.get()[0])  # learner > replay
+        if replay.may_save:
+            phase("save", replay.save)
+        batches.put(replay.close_round())  # replay > learner
 
 
 def remember_freely(  # noqa: PLR0913 - what a role is wired to
-    _index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, env_steps: int
+    _index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, since: Since
 ) -> NoReturn:
     """The life of a replay that serves whoever comes first. Actors wait while the learner is behind `replay_ratio` by
     more than `SLACK` messages, unless they keep their own pace; the learner waits where it is not owed a message."""
-    replay = phase("start", Replay, config, parts, env_steps)
+    replay = phase("start", Replay, config, parts, since)
     while True:
         wires = [priorities.can_get]
         if replay.may_add:
@@ -117,3 +136,5 @@ def remember_freely(  # noqa: PLR0913 - what a role is wired to
             phase("add", replay.add, transitions.get()[0])  # actors > replay
         else:
             batches.put(phase("draw", replay.draw))  # replay > learner
+        if replay.may_save:
+            phase("save", replay.save)

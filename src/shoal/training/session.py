@@ -13,11 +13,10 @@ from shoal.learners.base import LearnerState
 from shoal.records.flow import FlowRecord
 from shoal.records.metrics import read_rows
 from shoal.records.run_dir import RunDir
+from shoal.records.segments import segment_end
 from shoal.training.recorder import Recorder
 from shoal.training.result import Result
 from shoal.training.signals import SignalWatch
-
-SEGMENTS = 4
 
 
 class Session:
@@ -42,7 +41,8 @@ class Session:
                 engine.hang_seconds = self.settings["hang_seconds"]
                 engine.preload = preloads(parts.agent, self.module, self.config)
                 recorder.attach(engine, flow, state, until=end)
-                parts = parts._replace(seed=segment_seed(self.config, state.env_steps))
+                seed = segment_seed(self.config, state.env_steps)
+                parts = parts._replace(seed=seed, replay_folder=str(self.run.replay_path))
                 with SignalWatch(engine.stop, recorder.close) as watch:
                     engine.run(self.module.run, self.config, parts, state, recorder.visit)
                     recorder.finish()
@@ -59,10 +59,7 @@ class Session:
     def _segment_end(self, env_steps: int) -> int:
         """Where a segment from here on ends: at the next quarter of the run in order=fixed, else at the run's end."""
         total = self.config.env_steps
-        if self.settings["order"] != "fixed":
-            return total
-        marks = (total * (i + 1) // SEGMENTS for i in range(SEGMENTS))
-        return next((mark for mark in marks if mark > env_steps), total)
+        return segment_end(total, env_steps) if self.settings["order"] == "fixed" else total
 
     def _save_after(self, fault: Exception, recorder: Recorder) -> None:
         self.run.log(f"stopped by {type(fault).__name__}: {fault}")

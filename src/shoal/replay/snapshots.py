@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots of a memory in a run's folder: `step-N`, N being the env steps that had been received."""
+
+import contextlib
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+KEPT = 2
+"""so that a run whose newest checkpoint is spoiled has the memory of the one before"""
+_STEP = re.compile(r"step-(\d{1,18})\Z")
+
+
+def save_snapshot(memory: Any, folder: Path, env_steps: int) -> None:
+    """Write a snapshot of this step, then let older ones go.
+
+    Raises CheckpointError where the disk is full or cannot be written.
+    """
+    target = folder / f"step-{env_steps}"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        memory.save(target)
+    for old in snapshots(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def snapshot_for(folder: Path, env_steps: int) -> Path | None:
+    """The snapshot to go on with from this step: its own, or else the newest before it.
+
+    Check: with one of the very step a run in fixed order goes on exactly.
+    """
+    return next((path for path in reversed(snapshots(folder)) if step_of(path) <= env_steps), None)
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """All of them, oldest first."""
+    with contextlib.suppress(OSError):
+        return sorted((path for path in folder.iterdir() if _STEP.match(path.name)), key=step_of)
+    return []
+
+
+def step_of(path: Path) -> int:
+    """The env steps that a snapshot's name tells."""
+    return int(path.name.partition("-")[2])
