@@ -25,6 +25,8 @@ from shoal.replay.role import Drawn, Since, remember_freely, remember_in_step
 
 MUST_CROSS = ("TRANS actor>replay", "BATCH replay>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRAJ *>*", "OBS *>*")
+SLACK = 2.0
+"""messages that the learner may be behind before actors wait"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,16 @@ class ReplayConfig(ActorCriticConfig):
     def groups(self) -> int:
         """Minibatches in a message, learnt from in one call: those that a round without resets allows for."""
         return max(1, int(self.replay_ratio * self.rows_per_round / self.batch_size))
+
+    @property
+    def rows_per_message(self) -> int:
+        """Rows that a message is learnt from."""
+        return self.groups * self.batch_size
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Draws that the learner may be ahead of replay_ratio, and behind it before actors wait; None: nobody waits."""
+        return 0.0, None if self.realtime else SLACK * self.rows_per_message
 
     def explores_by(self, _env_steps: int) -> float:
         """The number that acting params carry after so many env steps: a share of random actions, or a deviation."""

@@ -15,9 +15,6 @@ from shoal.replay.limiter import Limiter
 from shoal.replay.snapshots import save_snapshot, snapshot_for
 from shoal.types import Batch, Sequences
 
-SLACK = 2
-"""messages that the learner may be behind before actors wait"""
-
 
 class Drawn(NamedTuple):
     """What a learner gets."""
@@ -26,6 +23,8 @@ class Drawn(NamedTuple):
     """K minibatches [K, N, ...]; () where a round is over"""
     env_steps: int
     """valid rows that the replay received so far, over all starts of the run"""
+    fresh: int
+    """those that came since the message before"""
     metrics: dict[str, float]
     """what the replay has to say of itself"""
 
@@ -40,18 +39,20 @@ class Since(NamedTuple):
 
 
 class Replay:
-    """A memory, and how much may be drawn from it. Snapshots are saved at every quarter of the run.
+    """A memory, or shard number `shard` of one, and how much may be drawn from it. Snapshots are saved at every quarter
+    of the run.
 
     Check: rows drawn for rows added since `replay_start` stay within a message of `replay_ratio`.
     """
 
-    def __init__(self, config: Any, parts: Any, since: Since):
-        self._config, self._message = config, config.groups * config.batch_size
-        self._folder = Path(since.folder) if since.folder and config.save_replay else None
-        self.memory = make_memory(config, parts.spec, parts.seed)
-        self.env_steps = since.env_steps
-        behind = None if config.realtime else float(SLACK * self._message)
-        self._limiter = Limiter(config.replay_ratio, config.replay_start, behind=behind)
+    def __init__(self, config: Any, parts: Any, since: Since, shard: int = 0):
+        self._config, self._message = config, config.rows_per_message
+        self._start = -(-config.replay_start // config.replay_shards)
+        self._folder = folder_of(since, config, shard)
+        self.memory = make_memory(config, parts.spec, parts.seed, shard)
+        self.env_steps = self._told = self._first = since.env_steps
+        ahead, behind = config.bounds
+        self._limiter = Limiter(config.replay_ratio, self._start, ahead, behind)
         self._mark = segment_end(config.env_steps, self.env_steps)
         if self._folder and (saved := snapshot_for(self._folder, self.env_steps)):
             self.memory.restore(saved)
@@ -69,7 +70,7 @@ class Replay:
     @property
     def may_save(self) -> bool:
         """Whether a snapshot is due."""
-        return self._folder is not None and self.env_steps >= self._mark
+        return self._folder is not None and self._in_all >= self._mark
 
     def add(self, rows: Any) -> None:
         """Keep rows."""
@@ -77,11 +78,11 @@ class Replay:
 
     def draw(self) -> Drawn:
         """A message for the learner."""
-        return Drawn(self.memory.draw(self._config.batch_size, self._config.groups), self.env_steps, self._facts())
+        return self._message_with(self.memory.draw(self._config.batch_size, self._config.groups))
 
     def close_round(self) -> Drawn:
         """Says that all is drawn which a round allows for."""
-        return Drawn((), self.env_steps, self._facts())
+        return self._message_with(())
 
     def prioritise(self, key: Any, priority: Any) -> None:
         """Note how far off the learner found rows to be."""
@@ -90,13 +91,29 @@ class Replay:
     def save(self) -> None:
         """Write a snapshot."""
         assert self._folder is not None
-        save_snapshot(self.memory, self._folder, self.env_steps)
-        self._mark = segment_end(self._config.env_steps, self.env_steps)
+        save_snapshot(self.memory, self._folder, self._in_all)
+        self._mark = segment_end(self._config.env_steps, self._in_all)
+
+    @property
+    def _in_all(self) -> int:
+        """What all shards received, if each got as much as this one."""
+        return self._first + self._config.replay_shards * (self.env_steps - self._first)
+
+    def _message_with(self, batch: Any) -> Drawn:
+        fresh, self._told = self.env_steps - self._told, self.env_steps
+        return Drawn(batch, self.env_steps, fresh, self._facts())
 
     def _facts(self) -> dict[str, float]:
         memory = self.memory
-        ratio = memory.drawn / max(1, memory.added - self._config.replay_start)
+        ratio = memory.drawn / max(1, memory.added - self._start)
         return {"replay_ratio": ratio, "sample_reuse": ratio, "replay_fill_frac": memory.size / memory.capacity}
+
+
+def folder_of(since: Since, config: Any, shard: int) -> Path | None:
+    """Where snapshots are kept, those of several shards each in a folder of its own; None: nowhere."""
+    if since.folder is None or not config.save_replay:
+        return None
+    return Path(since.folder, f"shard-{shard}") if config.replay_shards > 1 else Path(since.folder)
 
 
 def remember_in_step(  # noqa: PLR0913 - what a role is wired to
@@ -118,11 +135,11 @@ def remember_in_step(  # noqa: PLR0913 - what a role is wired to
 
 
 def remember_freely(  # noqa: PLR0913 - what a role is wired to
-    _index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, since: Since
+    index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, since: Since
 ) -> NoReturn:
-    """The life of a replay that serves whoever comes first. Actors wait while the learner is behind `replay_ratio` by
-    more than `SLACK` messages, unless they keep their own pace; the learner waits where it is not owed a message."""
-    replay = phase("start", Replay, config, parts, since)
+    """The life of a replay, or of shard number `index` of one, that serves whoever comes first. Actors wait while the
+    learner is too far behind `replay_ratio`, the learner while it is too far ahead: `config.bounds` says how far."""
+    replay = phase("start", Replay, config, parts, since, index)
     while True:
         wires = [priorities.can_get]
         if replay.may_add:
