@@ -42,9 +42,9 @@ def made_up(seed=0, rows=ROWS):
     )
 
 
-def cut(rows, unrolls, length=6, overlap=2, burn_in=2):
+def cut(rows, unrolls, length=6, burn_in=2):
     """All sequences (steps, head), one by one."""
-    sequencer, found = Sequencer(length, overlap, burn_in, ENVS), []
+    sequencer, found = Sequencer(length, burn_in, ENVS), []
     begin = 0
     for size in unrolls:
         part = Known(*(_part(leaf, begin, begin + size) for leaf in rows))
@@ -95,7 +95,7 @@ def by_hand(rows, env, learnt, burn_in):
 @pytest.mark.parametrize(("length", "burn_in"), [(6, 2), (5, 0), (8, 4)])
 def test_every_row_of_an_episode_is_learnt_from_once_and_no_sequence_crosses_an_end(seed, length, burn_in):
     rows = made_up(seed)
-    found = cut(rows, [7] * 8 + [4], length, burn_in, burn_in)
+    found = cut(rows, [7] * 8 + [4], length, burn_in)
     learnt = length - burn_in
     for env in range(ENVS):
         own = [steps for steps, _ in found if env_of(steps) == env]
@@ -130,12 +130,13 @@ def test_unrolls_of_any_length_give_the_same_sequences():
     assert len(cut(made_up(2), [ROWS])) != len(whole)
 
 
-def test_neighbours_overlap_by_as_much_as_was_asked():
+def test_neighbours_overlap_by_burn_in():
     rows = made_up(0)
     rows.terminated[:] = rows.truncated[:] = False
     rows.valid[:] = True
-    starts = [int(steps.action[0]) // 10 for steps, _ in cut(rows, [10] * 6, 6, 4, 2) if env_of(steps) == 1]
-    assert starts[:5] == [0, 0, 2, 4, 6]  # the first one with two padded rows before
+    actions = [steps.action // 10 for steps, _ in cut(rows, [10] * 6, 6, 4) if env_of(steps) == 1]
+    assert [int(rows[-1]) for rows in actions[:4]] == [1, 3, 5, 7]
+    assert [int(rows[0]) for rows in actions[:5]] == [0, 0, 0, 2, 4]  # the first two with padded rows before
 
 
 def test_the_head_of_the_last_observation_comes_along():

@@ -84,15 +84,14 @@ class Sequencer:
 
     Args:
       length: rows of a sequence (L), those of burn-in included.
-      overlap: rows that a sequence has in common with the one before it.
-      burn_in: rows at the beginning that are not learnt from; at most `overlap`, or rows would be left out.
+      burn_in: rows at the beginning that are not learnt from, and that it has in common with the sequence before it.
       num_envs: environments (B).
 
-    Check: over all sequences of an episode, with overlap equal to burn_in, every row comes after burn-in exactly once.
+    Check: over all sequences of an episode, every row comes after burn-in exactly once.
     """
 
-    def __init__(self, length: int, overlap: int, burn_in: int, num_envs: int):
-        self._length, self._overlap, self._burn_in = length, overlap, burn_in
+    def __init__(self, length: int, burn_in: int, num_envs: int):
+        self._length, self._burn_in = length, burn_in
         self._places = [Place() for _ in range(num_envs)]
         self._kept: Known | None = None
 
@@ -124,7 +123,7 @@ class Sequencer:
             if last + 1 >= there:
                 break
             cuts.append(Cut(env, place.start, place.opens, last))
-            place.start = end - self._overlap
+            place.start = end - self._burn_in
             if len(ends):
                 place.opens, place.look_from = None, last + 1
         return cuts
