@@ -81,6 +81,8 @@ CASES = [
     Case("toy:gates"),
     Case("toy:tictactoe"),
     Case("toy:paced", {"step_s": 0.0, "episode_steps": 20}, ends=TRUNCATED),
+    Case("toy:reacher", {"step_s": 0.0, "episode_steps": 20}, ends=TRUNCATED),
+    Case("toy:grasp", {"step_s": 0.0}),
     Case("envs.own:Walk", {"limit": 8}, ends=BOTH),
     Case("envs.own:Trees", ends=TRUNCATED),
     Case("envs.own:Walk-v3", {"limit": 8}, ends=BOTH),

@@ -9,6 +9,7 @@ from typing import Any
 from shoal.envs import modules
 from shoal.envs.base import EnvFactory
 from shoal.envs.paced import Paced
+from shoal.envs.robots import Grasp, Reacher
 from shoal.envs.single import single_factory
 from shoal.envs.tictactoe import TicTacToe
 from shoal.envs.toy_choices import Dials, Gates, Signpost
@@ -25,7 +26,12 @@ VECTORS: dict[str, Callable[..., ToyVector]] = {
     "memory": Memory,
     "signpost": Signpost,
 }
-SINGLES: dict[str, Callable[..., Any]] = {"paced": Paced, "tictactoe": TicTacToe}
+SINGLES: dict[str, Callable[..., Any]] = {
+    "grasp": Grasp,
+    "paced": Paced,
+    "reacher": Reacher,
+    "tictactoe": TicTacToe,
+}
 
 
 def names() -> list[str]:
