@@ -15,6 +15,8 @@ arrive, whatever their age when they are drawn. Priorities come back before the 
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from shoal.actors.transitions import act_by_episode, transitions_ahead, transitions_in_step
 from shoal.agents.exploration import epsilon_at, followed_by
 from shoal.architectures.base import ActorCriticConfig, Parts, require
@@ -241,7 +243,8 @@ def learn_from(config: ReplayConfig, parts: Parts, state: Any, drawn: Drawn, pri
     state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, drawn.env_steps)
     if config.priorities != "none":
         priorities.put((drawn.batch.key, errors))  # learner > replay
-    return state, metrics | drawn.metrics
+    age = float(state.version - np.mean(drawn.batch.version))
+    return state, metrics | drawn.metrics | {"replay_age_mean": age}
 
 
 def acting(config: ReplayConfig, parts: Parts, state: Any) -> Any:

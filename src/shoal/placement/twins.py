@@ -101,6 +101,10 @@ def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1)
         steps = state.env_steps + rows
         return state._replace(updates=state.updates + 1, env_steps=steps, version=state.version + 1), {}
 
+    def learn(state: LearnerState, batch: Any, env_steps: int) -> tuple[LearnerState, Array, dict[str, float]]:
+        errors = zeros(batch.weight.shape)
+        return state._replace(updates=state.updates + len(errors), env_steps=env_steps), errors, {}
+
     return Learner(
         init=lambda seed: LearnerState(zeros((params_size,)), (), 0, 0, 0),
         update=update,
@@ -109,6 +113,7 @@ def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1)
         gradients=lambda params, batch, draw: iter([lambda _: (zeros((params_size,)), {})] * updates_per_batch),
         share=share,
         pool=pool,
+        learn=learn,
         devices=devices,
     )
 

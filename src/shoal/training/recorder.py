@@ -22,6 +22,8 @@ from shoal.types import Trajectory
 ROWS_PER_RUN = 200
 LEAST_SECONDS_PER_ROW, MOST_SECONDS_PER_ROW = 0.05, 10.0
 SECONDS_PER_VIEW = 0.25
+LEARNT_FROM = ("TRAJ", "BATCH")
+"""what learners take from a queue: the one or the other"""
 SECONDS_PER_CHECKPOINT = 60.0
 SECONDS_PER_BEST = 5.0
 """a new best is saved earlier, but while returns rise with every update, not with every one of them: saving takes
@@ -242,9 +244,10 @@ class Recorder:
             lags = np.concatenate(self._lags)
             row |= {"policy_lag_mean": float(lags.mean()), "policy_lag_max": int(lags.max())}
         row |= self._inference_batches()
-        fill = self.engine.fill().get("TRAJ")
-        if fill is not None:
-            row["queue_fill_frac"] = fill
+        fills = self.engine.fill()
+        for message in LEARNT_FROM:
+            if message in fills:
+                row["queue_fill_frac"] = fills[message]
         losses = self._log_losses()
         if losses:
             row["workers_restarted"] = losses
