@@ -15,10 +15,11 @@ each is learnt from many times. Loses to PPO in wall clock where steps are cheap
 
 from dataclasses import dataclass
 
-from shoal.architectures.base import Parts, keep, make_learner_parts
-from shoal.architectures.replayed import MUST_CROSS, MUST_NEVER_CROSS, ValueConfig, run_replayed
+from shoal.architectures import replayed
+from shoal.architectures.base import Parts, keep
+from shoal.architectures.replayed import ValueConfig, must_cross, must_never_cross, run_replayed
 
-__all__ = ["MUST_CROSS", "MUST_NEVER_CROSS", "Config", "make_agent", "make_learner", "run"]
+__all__ = ["Config", "make_agent", "make_learner", "must_cross", "must_never_cross", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +30,7 @@ class Config(ValueConfig):
     """env steps after which targets are made with newer params; 0: no target network"""
 
 
-def make_agent(config: Config, spec, network):
-    """Values of actions, learnt from transitions."""
-    from shoal.agents.dqn import make_dqn
-
-    return make_dqn(spec, network, config)
-
-
-def make_learner(config: Config, agent):
-    """A gradient step for each minibatch."""
-    from shoal.learners.replayed import make_replayed
-
-    return make_replayed(agent, *make_learner_parts(config, agent), config)
+make_agent, make_learner = replayed.make_value_agent, replayed.make_replay_learner
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

@@ -19,7 +19,7 @@ import numpy as np
 
 from shoal.actors.transitions import act_by_episode, transitions_ahead, transitions_in_step
 from shoal.agents.exploration import epsilon_at, followed_by
-from shoal.architectures.base import ActorCriticConfig, Parts, require
+from shoal.architectures.base import ActorCriticConfig, Parts, make_learner_parts, require
 from shoal.architectures.sampling import IN_STEP
 from shoal.engines import phase, system
 from shoal.errors import ConfigError
@@ -192,6 +192,30 @@ class ControlConfig(ReplayConfig):
     def __post_init__(self):
         super().__post_init__()
         require(self, ("exploration_noise",), lambda x: x >= 0, "must be 0 or more")
+
+
+def must_cross(config: ReplayConfig) -> tuple[str, ...]:
+    """Priorities only where something is made of them."""
+    return MUST_CROSS if config.priorities == "none" else (*MUST_CROSS, "PRIO learner>replay")
+
+
+def must_never_cross(_config: ReplayConfig) -> tuple[str, ...]:
+    """The same for all settings."""
+    return MUST_NEVER_CROSS
+
+
+def make_value_agent(config: ValueConfig, spec: Any, network: Any) -> Any:
+    """Values of actions, learnt from transitions. Imports JAX."""
+    from shoal.agents.dqn import make_dqn
+
+    return make_dqn(spec, network, config)
+
+
+def make_replay_learner(config: ReplayConfig, agent: Any) -> Any:
+    """A gradient step for each minibatch. Imports JAX."""
+    from shoal.learners.replayed import make_replayed
+
+    return make_replayed(agent, *make_learner_parts(config, agent), config)
 
 
 def run_replayed(name: str, config: ReplayConfig, parts: Parts, state: Any, visit: Any) -> Any:
