@@ -14,9 +14,10 @@ Lillicrap et al. 2016 (arXiv 1509.02971); Fujimoto et al. 2018 (arXiv 1802.09477
 
 from dataclasses import dataclass
 
-from shoal.architectures import replayed
+from shoal.architectures import replay_rounds
 from shoal.architectures.base import Parts, keep, require
-from shoal.architectures.replayed import ControlConfig, must_cross, must_never_cross, run_replayed
+from shoal.architectures.replay_rounds import must_cross, must_never_cross, run_replayed
+from shoal.architectures.replayed import ControlConfig
 
 __all__ = ["Config", "make_agent", "make_learner", "must_cross", "must_never_cross", "run"]
 
@@ -47,7 +48,7 @@ def make_agent(config: Config, spec, network):
     return make_ddpg(spec, network, config)
 
 
-make_learner = replayed.make_replay_learner
+make_learner = replay_rounds.make_replay_learner
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

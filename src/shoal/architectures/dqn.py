@@ -15,9 +15,10 @@ each is learnt from many times. Loses to PPO in wall clock where steps are cheap
 
 from dataclasses import dataclass
 
-from shoal.architectures import replayed
+from shoal.architectures import replay_rounds
 from shoal.architectures.base import Parts, keep
-from shoal.architectures.replayed import ValueConfig, must_cross, must_never_cross, run_replayed
+from shoal.architectures.replay_rounds import must_cross, must_never_cross, run_replayed
+from shoal.architectures.replayed import ValueConfig
 
 __all__ = ["Config", "make_agent", "make_learner", "must_cross", "must_never_cross", "run"]
 
@@ -30,7 +31,7 @@ class Config(ValueConfig):
     """env steps after which targets are made with newer params; 0: no target network"""
 
 
-make_agent, make_learner = replayed.make_value_agent, replayed.make_replay_learner
+make_agent, make_learner = replay_rounds.make_value_agent, replay_rounds.make_replay_learner
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

@@ -14,9 +14,10 @@ over. Loses in wall clock where steps are cheap: each gradient step asks three n
 
 from dataclasses import dataclass
 
-from shoal.architectures import replayed
+from shoal.architectures import replay_rounds
 from shoal.architectures.base import Parts, keep, require
-from shoal.architectures.replayed import ControlConfig, must_cross, must_never_cross, run_replayed
+from shoal.architectures.replay_rounds import must_cross, must_never_cross, run_replayed
+from shoal.architectures.replayed import ControlConfig
 
 __all__ = ["Config", "make_agent", "make_learner", "must_cross", "must_never_cross", "run"]
 
@@ -46,7 +47,7 @@ def make_agent(config: Config, spec, network):
     return make_sac(spec, network, config)
 
 
-make_learner = replayed.make_replay_learner
+make_learner = replay_rounds.make_replay_learner
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):
