@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from shoal.actors.sequences import Known, Sequencer, priorities
+from shoal.agents.base import Judged
 
 ROWS, ENVS = 60, 3
 
@@ -37,7 +38,7 @@ def made_up(seed=0, rows=ROWS):
         truncated=truncated,
         valid=valid,
         version=action // 100,
-        head=np.stack([number[:-1], -number[:-1]], -1),
+        judged=Judged(number[:-1], -number[:-1]),
         memory=(number[:-1, :, None] + 0.5,),
     )
 
@@ -52,14 +53,15 @@ def cut(rows, unrolls, length=6, burn_in=2):
         made = sequencer.add(part)
         begin += size
         if made is not None:
-            steps, head = made
-            found += [(_one(steps, n), head[:, n]) for n in range(len(steps.version))]
+            steps, judged = made
+            found += [(_one(steps, n), judged.taken[:, n]) for n in range(len(steps.version))]
     return found
 
 
 def _part(leaf, begin, end):
     if isinstance(leaf, tuple):
-        return tuple(_part(one, begin, end) for one in leaf)
+        parts = [_part(one, begin, end) for one in leaf]
+        return type(leaf)(*parts) if hasattr(leaf, "_fields") else tuple(parts)
     return None if isinstance(leaf, dict) else leaf[begin:end]
 
 
@@ -139,12 +141,12 @@ def test_neighbours_overlap_by_burn_in():
     assert [int(rows[0]) for rows in actions[:5]] == [0, 0, 0, 2, 4]  # the first two with padded rows before
 
 
-def test_the_head_of_the_last_observation_comes_along():
+def test_the_value_of_the_last_observation_comes_along():
     rows = made_up(3)
     for steps, head in cut(rows, [6] * 10):
         last = int(np.flatnonzero(steps.valid)[-1]) if steps.valid.any() else None
         if last is not None:
-            assert head[last + 1, 0] == steps.obs[last + 1]
+            assert head[last + 1] == steps.obs[last + 1]
 
 
 def test_priorities_are_maximum_and_mean_of_what_is_learnt_from():

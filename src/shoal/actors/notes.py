@@ -20,8 +20,7 @@ def note_learnt(trajectory: Trajectory, lag: int | list[int], metrics: Mapping[s
     """
     ended = ~np.isnan(trajectory.episode_return)
     pairs = zip(trajectory.episode_return[ended].tolist(), trajectory.episode_length[ended].tolist(), strict=True)
-    told = {"worker": me().index, "episodes": [list(pair) for pair in pairs], "lag": lag, "metrics": dict(metrics)}
-    note(learnt=told)
+    _tell([list(pair) for pair in pairs], lag, metrics)
 
 
 def note_episodes(trajectory: Trajectory) -> None:
@@ -30,3 +29,12 @@ def note_episodes(trajectory: Trajectory) -> None:
     Check: every finished episode is noted once, in order of time.
     """
     note_learnt(trajectory, [], {})
+
+
+def note_gradient(lag: int | list[int], metrics: Mapping[str, float]) -> None:
+    """Note lag and metrics of a gradient, where its maker has no trajectory."""
+    _tell([], lag, metrics)
+
+
+def _tell(episodes: list[list[float]], lag: int | list[int], metrics: Mapping[str, float]) -> None:
+    note(learnt={"worker": me().index, "episodes": episodes, "lag": lag, "metrics": dict(metrics)})

@@ -12,12 +12,62 @@ episode's first sequence begins with as many rows that are not valid, so that ev
 anew after them. Kapturowski et al. 2019 (R2D2), section 2.3.
 """
 
-from typing import NamedTuple
+from contextlib import closing
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from shoal.actors.notes import note_episodes
+from shoal.actors.rated import collect_freely, value_errors
+from shoal.actors.samplers import Sampler, start
+from shoal.actors.transitions import learnt_reward, n_step_rows
+from shoal.actors.witness import Witness
+from shoal.agents.base import Judged
+from shoal.engines import me, phase
+from shoal.engines.wires.channel import Channel
+from shoal.engines.wires.store import Store
 from shoal.trees import read_at, tree_map
-from shoal.types import Array, PyTree, Trajectory
+from shoal.types import Array, PyTree, Sequences, Trajectory
+
+
+def act_in_sequences(index: int, config: Any, parts: Any, params: Store, sequences: Channel) -> NoReturn:
+    """One actor's life, for a replay of sequences."""
+    with closing(phase("start", start_sequences, index, config, parts, me().epoch)) as sampler:
+        collect_freely(index, config, params, sequences, sampler)
+
+
+def start_sequences(index: int, config: Any, parts: Any, epoch: int) -> "SequenceSampler":
+    """The sampler of actor `index`, for a replay of sequences."""
+    witness = Witness(parts.agent)
+    return SequenceSampler(start(index, config, parts._replace(agent=witness.agent), epoch), witness, config)
+
+
+class SequenceSampler:
+    """A sampler whose unrolls are sequences with priorities. Episodes that end are noted."""
+
+    def __init__(self, sampler: Sampler, witness: Witness, config: Any):
+        self._sampler, self._witness, self._config = sampler, witness, config
+        self._sequencer = Sequencer(config.sequence_length, config.burn_in, config.envs_per_actor)
+
+    def unroll(self, params: Array, version: int, length: int) -> Sequences | None:
+        """The sequences that `length` more steps of every environment complete, if any."""
+        trajectory = self._sampler.unroll(params, version, length)
+        known = known_of(trajectory, *self._witness.take(trajectory))
+        note_episodes(trajectory)
+        return phase("build", self._build, known)
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        self._sampler.close()
+
+    def _build(self, rows: "Known") -> Sequences | None:
+        made = self._sequencer.add(rows)
+        if made is None:
+            return None
+        steps, judged = made
+        error = sequence_errors(judged, steps, self._config)
+        priority = priorities(error, steps.valid, self._config.burn_in, self._config.priority_max_share)
+        return Sequences(steps, weight=np.ones(len(priority), np.float32), key=(), priority=priority)
 
 
 class Known(NamedTuple):
@@ -31,19 +81,19 @@ class Known(NamedTuple):
     truncated: Array
     valid: Array
     version: Array
-    head: Array
-    """the policy's heads, those of rows that only reset included: they saw the final observations"""
+    judged: Judged
+    """what the policy held of its actions, in rows that only reset as well: they saw the final observations"""
     memory: PyTree
     """before each row"""
 
 
-def known(trajectory: Trajectory, head: Array, memory: list[PyTree]) -> Known:
-    """An unroll with the heads [T, B, K] and memories (T times [B, ...]) that it was acted with."""
+def known_of(trajectory: Trajectory, judged: Judged, memory: list[PyTree]) -> Known:
+    """An unroll with the values [T, B] and memories (T times [B, ...]) that it was acted with."""
     length = len(trajectory.reward)
     return Known(
         *(getattr(trajectory, name) for name in Known._fields[:6]),
         version=np.broadcast_to(trajectory.version, (length, len(trajectory.version))),
-        head=head,
+        judged=judged,
         memory=tree_map(lambda *rows: np.stack(rows), *memory),
     )
 
@@ -95,12 +145,12 @@ class Sequencer:
         self._places = [Place() for _ in range(num_envs)]
         self._kept: Known | None = None
 
-    def add(self, unroll: Known) -> tuple[Trajectory, Array] | None:
+    def add(self, unroll: Known) -> tuple[Trajectory, Judged] | None:
         """Take an unroll; what is complete by now, None if nothing is.
 
         A sequence is complete once the row after it was acted in, so that the value of its last observation is known.
 
-        Returns: steps [L, N, ...], without what no loss reads, and heads [L + 1, N, K].
+        Returns: steps [L, N, ...], without what no loss reads, and values [L + 1, N].
         """
         kept = unroll if self._kept is None else _after(self._kept, unroll)
         cuts = [cut for env in range(len(self._places)) for cut in self._complete(env, kept)]
@@ -139,7 +189,7 @@ class Sequencer:
             place.start = place.opens - self._burn_in
         return True
 
-    def _gathered(self, cuts: list[Cut], kept: Known) -> tuple[Trajectory, Array]:
+    def _gathered(self, cuts: list[Cut], kept: Known) -> tuple[Trajectory, Judged]:
         env, start, opens, last = np.array(cuts).T
         rows = start + np.arange(self._length + 1)[:, None]  # [L + 1, N]
         seen, counts = (np.clip(rows, opens, last + 1), env), ((rows >= opens) & (rows <= last))[:-1]
@@ -157,7 +207,26 @@ class Sequencer:
             episode_return=(),
             episode_length=(),
         )
-        return steps, kept.head[seen]
+        return steps, read_at(kept.judged, seen)
+
+
+def sequence_errors(judged: Judged, steps: Trajectory, config: Any) -> Array:
+    """|n-step temporal-difference errors| [L, N] by the values [L + 1, N] that acted. The last rows' targets reach as
+    far as the sequence does.
+
+    Check: equals a loop over rows, with rescaled values and without.
+    """
+    reward = learnt_reward(steps.reward, config.reward_scale, config.reward_clip)
+    more = [(0, config.n_step - 1), (0, 0)]
+    rows = steps._replace(
+        obs=(),
+        reward=np.pad(reward, more),
+        terminated=np.pad(steps.terminated, more),
+        truncated=np.pad(steps.truncated, more),
+        valid=np.pad(steps.valid, more),
+    )
+    found = n_step_rows(rows, config.n_step, config.discount, len(reward))
+    return value_errors(judged, found, config.rescale_values)
 
 
 def _after(before: Known, rows: Known) -> Known:
