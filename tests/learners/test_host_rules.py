@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shoal.architectures import registry
 from shoal.errors import ConfigError
-from shoal.learners.host_rules import Adam, Apart, Momentum, RmsProp, Sgd, clip_to, corrected, make_host_rule
+from shoal.learners.host_rules import AdaGrad, Adam, Apart, Momentum, RmsProp, Sgd, clip_to, corrected, make_host_rule
 
 RATE = 0.01
 RULES = [
@@ -22,6 +22,7 @@ RULES = [
     (RmsProp(0.9, 0.1, centred=True), optax.scale_by_stddev(0.9, 0.1, eps_in_sqrt=False)),
     (RmsProp(0.9, 0.1, True, True), optax.scale_by_stddev(0.9, 0.1, eps_in_sqrt=True)),
     (Adam(1e-12), optax.scale_by_adam(eps=1e-12)),
+    (AdaGrad(1e-12), optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-24)),
 ]
 
 

@@ -128,6 +128,26 @@ class Adam(Rule):
 
 
 @dataclass(frozen=True)
+class AdaGrad(Rule):
+    """g2 = g2 + grad^2; params -= rate * grad / (root of g2 + epsilon): steps shrink where gradients have been large.
+
+    Duchi et al. 2011; of shared params, DistBelief's choice (Dean et al. 2012, section 4.1) and Gorila's.
+    """
+
+    epsilon: float = 1e-5
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        return (1.0,)
+
+    def remember(self, moments: np.ndarray, grad: np.ndarray) -> None:
+        moments[0] += grad * grad
+
+    def direction(self, moments: np.ndarray, grad: np.ndarray) -> np.ndarray:
+        return grad / (np.sqrt(moments[0]) + np.float32(self.epsilon))
+
+
+@dataclass(frozen=True)
 class Merge:
     """Takes up what a worker did in several steps of its own: the sum of its changes to the params, and what its
     gradients alone left in each row of moments, [change | rows]. What the shared rows held shrinks as it would have in
@@ -146,7 +166,7 @@ class Merge:
             row += gathered
 
 
-HostRule = Sgd | Momentum | RmsProp | Adam
+HostRule = Sgd | Momentum | RmsProp | Adam | AdaGrad
 
 
 @dataclass(frozen=True)
@@ -191,6 +211,7 @@ def make_host_rule(config: Any) -> HostRule:
         "momentum": lambda: Momentum(config.optimiser_momentum),
         "rmsprop": lambda: RmsProp(config.optimiser_decay, epsilon, config.optimiser_centred, config.epsilon_in_root),
         "adam": lambda: Adam(epsilon),
+        "adagrad": lambda: AdaGrad(epsilon),
     }
     if config.optimiser not in rules:
         raise ConfigError(

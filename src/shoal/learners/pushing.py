@@ -10,6 +10,7 @@ from shoal.agents.base import Agent
 from shoal.learners.base import Learner, LearnerState, env_steps_in
 from shoal.learners.host_rules import HostRule, corrected, pushable
 from shoal.learners.optimiser import Optimiser
+from shoal.learners.replayed import make_replayed
 from shoal.learners.schedule import Schedule
 from shoal.learners.single import acting, make_single
 from shoal.types import Array, Trajectory
@@ -46,6 +47,21 @@ def make_pushing(
         return LearnerState(params, moments, state.updates + 1, steps, state.version + 1), metrics
 
     return Learner(init, update, acting, gradient)
+
+
+def make_pushing_replayed(agent: Agent, rule: HostRule, config: Any) -> Learner:
+    """A learner whose `replay_gradient` is what workers push. All share the rule's moments [k, N].
+
+    Check: one worker on a shared vector, with every push admitted, is a loop of gradient and rule.
+    """
+    replayed = make_replayed(agent, Optimiser(lambda _: (), _no_step), float, config)
+
+    def init(seed: int) -> LearnerState:
+        params = np.asarray(agent.init(seed), np.float32)
+        moments = np.zeros((rule.moments, params.size), np.float32)
+        return LearnerState(jnp.asarray(params), moments, updates=0, env_steps=0, version=0)
+
+    return replayed._replace(init=init, learn=None)
 
 
 def _no_step(params: Array, moments: Any, grad: Array, learning_rate: Array) -> tuple[Array, Any, dict[str, Array]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.agents.base import Acting
+from shoal.agents.base import Acting, Judged
 from shoal.agents.lessons import CriticLesson, PolicyLesson, Share
 from shoal.architectures.base import Parts
 from shoal.learners.base import Learner, LearnerState, env_steps_in
@@ -78,6 +78,7 @@ def twin_agent(spec: EnvSpec) -> Acting:
         mode=lambda head: np.zeros((len(head), *shape), np.float32 if is_box else np.int64),
         noise="normal" if is_box else "gumbel",
         noise_size=head_size,
+        judge=lambda bound, obs, action, head: Judged(*np.zeros((2, *head.shape[:2]), np.float32)),
     )
 
 
@@ -114,6 +115,11 @@ def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1)
         share=share,
         pool=pool,
         learn=learn,
+        replay_gradient=lambda params, target, batch, number: (
+            zeros((params_size,)),
+            zeros(batch.weight.shape),
+            {"loss/total": 0.0},
+        ),
         devices=devices,
     )
 

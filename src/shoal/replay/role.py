@@ -135,19 +135,25 @@ def remember_in_step(  # noqa: PLR0913 - what a role is wired to
 
 
 def remember_freely(  # noqa: PLR0913 - what a role is wired to
-    index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, since: Since
+    index: int,
+    config: Any,
+    parts: Any,
+    transitions: Channel,
+    batches: Channel,
+    priorities: Channel | None,
+    since: Since,
 ) -> NoReturn:
     """The life of a replay, or of shard number `index` of one, that serves whoever comes first. Actors wait while the
     learner is too far behind `replay_ratio`, the learner while it is too far ahead: `config.bounds` says how far."""
     replay = phase("start", Replay, config, parts, since, index)
     while True:
-        wires = [priorities.can_get]
+        wires = [] if priorities is None else [priorities.can_get]
         if replay.may_add:
             wires.append(transitions.can_get)
         if replay.may_draw:
             wires.append(batches.can_put)
         wire = wires[select(*wires)]
-        if wire is priorities.can_get:
+        if priorities is not None and wire is priorities.can_get:
             phase("prioritise", replay.prioritise, *priorities.get()[0])  # learner > replay
         elif wire is transitions.can_get:
             phase("add", replay.add, transitions.get()[0])  # actors > replay
