@@ -34,7 +34,9 @@ def plot(rows: list[dict[str, Any]], critical: list[dict[str, Any]], path: Path)
     for panels, algorithm in zip(grid, algorithms, strict=True):
         for panel, (name, title) in zip(panels, PANELS, strict=True):
             _lines(panel, [row for row in rows if row["algorithm"] == algorithm], name)
-            panel.set(title=f"{algorithm}: {title}", xlabel="rows of a gradient step", xscale="log", yscale="log")
+            panel.set(title=f"{algorithm}: {title}", xlabel="rows of a gradient step", yscale="log")
+            panel.set_xscale("log", base=2)
+            panel.xaxis.set_major_formatter("{x:,.0f}")
             panel.grid(alpha=0.3, which="both")
         for found in critical:
             if found["algorithm"] == algorithm and found["fit"]:
