@@ -8,9 +8,10 @@ import pytest
 
 from agents.made import DISCRETE, MASKED, EntriesInJax, InJax, make_agent, make_trajectory, network_for
 from shoal import seeds
-from shoal.agents.action_values import EpsilonGreedy, epsilon_greedy, log_prob_epsilon_greedy
+from shoal.agents.action_values import EpsilonGreedy
 from shoal.agents.exploration import followed_by
 from shoal.agents.export import export_policy, load_policy
+from shoal.agents.host_values import epsilon_greedy, log_prob_epsilon_greedy
 from shoal.agents.objectives import flat
 from shoal.losses import action_values as av
 from shoal.losses.returns import n_step_returns

@@ -121,25 +121,26 @@ def test_rows_that_do_not_count_move_nothing_whatever_they_hold():
 
 
 def test_huber_is_the_square_near_by_and_clips_the_gradient_far_off():
-    q = jnp.array([[0.5, 0.0], [3.0, 0.0]], jnp.float32)
-    action, target, weight = jnp.zeros(2, int), jnp.zeros(2, jnp.float32), jnp.ones(2, bool)
-
-    def loss(q, huber):
-        return av.value_error(q, action, target, weight, huber=huber).loss
-
-    near, far = (jax.grad(loss)(q, huber) * 2 for huber in (None, 1.0))
-    np.testing.assert_allclose(near[:, 0], [0.5, 3.0])
-    np.testing.assert_allclose(far[:, 0], [0.5, 1.0])
-    np.testing.assert_allclose(loss(q, 1.0), float(rlax.huber_loss(q[:, 0], 1.0).mean()), rtol=1e-6)
+    error = jnp.array([0.5, -3.0], jnp.float32)
+    near, far = (jax.grad(lambda e, limit=limit: av.huber(e, limit).sum())(error) for limit in (None, 1.0))
+    np.testing.assert_allclose(near, [0.5, -3.0])
+    np.testing.assert_allclose(far, [0.5, -1.0])
+    np.testing.assert_allclose(av.huber(error, 1.0), rlax.huber_loss(error, 1.0), rtol=1e-6)
 
 
-def test_importance_weights_weigh():
-    q, action, target = values(0)[:-1], actions(1), jnp.zeros((T, B), jnp.float32)
-    weight = jnp.asarray(np.random.default_rng(2).random((T, B)), jnp.float32)
-    found = av.value_error(q, action, target, weight)
-    error = -av.of_action(q, action)
-    np.testing.assert_allclose(found.loss, jnp.sum(weight * 0.5 * error**2) / jnp.sum(weight), rtol=1e-5)
-    np.testing.assert_allclose(found.error, error, rtol=1e-6)
+def test_importance_weights_shrink_what_they_weigh():
+    rng = np.random.default_rng(2)
+    loss, weight = rng.normal(size=9), rng.random(9)
+    np.testing.assert_allclose(av.weighed(jnp.asarray(loss), jnp.asarray(weight)), (loss * weight).mean(), rtol=1e-5)
+    weight[:4], loss[:4] = 0, np.nan
+    kept = (loss * weight)[4:].mean()
+    np.testing.assert_allclose(av.weighed(jnp.asarray(loss), jnp.asarray(weight)), kept, rtol=1e-5)
+    np.testing.assert_allclose(av.weighed(jnp.asarray(loss[4:]), jnp.ones(5)), loss[4:].mean(), rtol=1e-5)
+
+
+def test_where_nothing_follows_the_future_may_be_anything():
+    reward, discount, future = jnp.array([1.0, 2.0]), jnp.array([0.9, 0.0]), jnp.array([10.0, jnp.nan])
+    np.testing.assert_allclose(av.target_of(reward, discount, future), [10.0, 2.0])
 
 
 def test_illegal_actions_are_worth_nothing_to_anybody():

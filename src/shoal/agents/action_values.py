@@ -7,23 +7,23 @@ a trained policy is asked, epsilon is 0 and targets come from the same network.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from shoal.agents.actor_critic import make_actor_critic
+from shoal.agents.actor_critic import Learning, make_agent
 from shoal.agents.base import Agent
+from shoal.agents.host_values import Reading, acting_on_values
 from shoal.agents.model import Model
 from shoal.agents.objectives import Objective, counted_actions, flat, rewards_learnt
 from shoal.errors import ConfigError
 from shoal.losses import action_values as av
-from shoal.losses.distributions import Categorical
+from shoal.losses.distributions import Categorical, only_legal
 from shoal.losses.returns import n_step_returns
 from shoal.trees import tree_leaves, tree_map
-from shoal.types import Array, Discrete, EnvSpec, PyTree, Trajectory
+from shoal.types import ACTION_MASK, Array, Discrete, EnvSpec, PyTree, Trajectory, without_mask
 
 UNROLL = 1_000_000
 """n of n-step targets that reach to the end of the unroll"""
@@ -84,58 +84,91 @@ def make_action_values(
 
     Check: acting in NumPy and in JAX give the same actions for the same noise.
     """
-    if not isinstance(spec.action, Discrete):
-        raise ConfigError(
-            f"agent={config.agent} values whole-number actions one by one, {spec.id} takes "
-            f"{type(spec.action).__name__} actions; use agent actor_critic"
+    minimised = objective(config)
+
+    def learning(model: Model, reading: Reading) -> Learning:
+        valuing = with_values(model, reading, spec)
+        return Learning(
+            prepare=lambda params, trajectory: minimised.prepare(valuing, params, trajectory),
+            loss=lambda params, batch: minimised.loss(valuing, params, batch),
         )
-    agent = make_actor_critic(spec, network, objective, config)
+
+    agent = make_valuing(spec, network, learning, config)
     if agent.recurrent:
         raise ConfigError(f"agent={config.agent} carries no memory; use a network without, or agent actor_critic")
-    size = max(end for _, end in agent.layers.values())
+    return agent
 
-    def bind(params: Array) -> tuple[Any, np.float32]:
-        return agent.bind(params), np.float32(params[size] if len(params) > size else 0.0)
 
-    def act(bound: Any, obs: PyTree, memory: PyTree, noise: Array) -> tuple[Array, Array, PyTree]:
-        inner, epsilon = bound
-        _, q, memory = agent.act(inner, obs, memory, noise[:, 1:])
-        return epsilon_greedy(q, epsilon, noise), q, memory
+def make_valuing(
+    spec: EnvSpec,
+    network: Callable[..., Any],
+    learning: Callable[[Model, Reading], Learning],
+    config: Any,
+    **form: Any,
+) -> Agent:
+    """An agent that acts on values, for any way of learning over a model whose heads are read by a `Reading`.
+
+    Args:
+      learning: gets the model as the network gives it; see `with_values`.
+      form: how heads are read; fields of `Reading`.
+
+    Raises ConfigError for other actions than one whole number.
+
+    Check: acting in NumPy and in JAX give the same actions for the same noise.
+    """
+    if not isinstance(spec.action, Discrete):
+        raise ConfigError(
+            f"an agent that values whole-number actions one by one cannot take the {type(spec.action).__name__} "
+            f"actions of {spec.id}; use one with a policy, such as ppo or sac"
+        )
+    reading = Reading(spec.action.n, size=0, **form)
+    agent = make_agent(reading.head_spec(spec), network, lambda model: learning(model, reading), config)
+    reading = replace(reading, size=max(end for _, end in agent.layers.values()))
 
     def policy(params: Array, obs: PyTree, memory: PyTree) -> tuple[Any, PyTree]:
-        distribution, memory = agent.policy(params, obs, memory)
-        return EpsilonGreedy(distribution.logits, params[size] if len(params) > size else jnp.float32(0)), memory
+        distribution, memory = agent.policy(params, seen(spec, obs), memory)
+        q = legal_values(reading, spec, distribution.logits, obs)
+        epsilon = params[reading.size] if len(params) > reading.size else jnp.float32(0)
+        return EpsilonGreedy(q, epsilon), memory
 
     return replace(
-        agent,
-        bind=bind,
-        act=act,
-        log_prob=lambda bound, q, action: log_prob_epsilon_greedy(q, bound[1], action),
-        noise_size=1 + spec.action.n,
+        acting_on_values(agent, reading, spec),
         policy=policy,
-        plan=agent.plan and {**agent.plan, "greedy": True},
+        observe=lambda params, batch: agent.observe(params, batch._replace(obs=seen(spec, batch.obs))),
+        plan=agent.plan and {**agent.plan, "reading": asdict(reading)},
     )
 
 
-def epsilon_greedy(q: np.ndarray, epsilon: np.float32, noise: np.ndarray) -> np.ndarray:
-    """Actions [B] int64 from values q [B, A] and standard Gumbel noise [B, 1 + A]; see `EpsilonGreedy.sample`."""
-    best = q.argmax(-1)
-    explores = np.exp(-np.exp(-noise[:, 0])) < epsilon
-    if not explores.any():
-        return best
-    return np.where(explores, np.where(q > -np.inf, noise[:, 1:], -np.inf).argmax(-1), best)
+def with_values(model: Model, reading: Reading, spec: EnvSpec) -> Model:
+    """The model with values [N, A] of actions as heads, -inf for illegal ones."""
+
+    def heads(params: Array, obs: PyTree, memory: PyTree) -> tuple[Array, Array, PyTree]:
+        head, value, memory = model.heads(params, seen(spec, obs), memory)
+        return legal_values(reading, spec, head, obs), value, memory
+
+    return model._replace(heads=heads)
 
 
-def log_prob_epsilon_greedy(q: np.ndarray, epsilon: np.float32, action: np.ndarray) -> np.ndarray:
-    """Log-probabilities [T, B] in nats of actions [T, B] under values q [T, B, A]; -inf for what is never taken.
+def seen(spec: EnvSpec, obs: PyTree) -> PyTree:
+    """What the network sees of an observation."""
+    return without_mask(obs) if spec.masked else obs
 
-    Check: equals `EpsilonGreedy.log_prob`.
+
+def legal_values(reading: Reading, spec: EnvSpec, head: Array, obs: PyTree) -> Array:
+    """Values [..., A] of a head [..., outputs]; -inf for actions that the observation's mask forbids."""
+    q = read_values(reading, head)
+    return only_legal(q, obs[ACTION_MASK]) if spec.masked else q
+
+
+def read_values(reading: Reading, head: Array) -> Array:
+    """Values [..., A] of a head [..., outputs].
+
+    Check: equals the host's.
     """
-    legal = q > -np.inf
-    taken = np.take_along_axis(legal, np.asarray(action)[..., None], -1)[..., 0]
-    share = np.where(taken, epsilon / np.maximum(legal.sum(-1), 1), 0)
-    with np.errstate(divide="ignore"):
-        return np.log(np.where(action == q.argmax(-1), 1 - epsilon, 0) + share).astype(np.float32)
+    entries = reading.entries(head)
+    if not reading.atoms:
+        return entries[..., 0]
+    return jax.nn.softmax(entries) @ jnp.linspace(reading.low, reading.high, reading.atoms)
 
 
 def asynchronous_values(config: Any) -> Objective:

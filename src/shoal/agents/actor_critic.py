@@ -6,14 +6,14 @@ Carries memory where the network does; normalises observations and rewards where
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from shoal.agents.base import Acting, Agent
+from shoal.agents.base import Acting, Agent, Replayed
 from shoal.agents.devices import acting_device
 from shoal.agents.host_actions import host_actions
 from shoal.agents.host_plan import place, plan_of
@@ -22,7 +22,7 @@ from shoal.agents.model import Model, build, layers_of, make_model, outline
 from shoal.agents.objectives import Objective
 from shoal.agents.statistics import Statistics, normalised_spec
 from shoal.trees import tree_leaves, tree_map
-from shoal.types import Array, EnvSpec, PyTree, without_mask
+from shoal.types import Array, EnvSpec, PyTree, Trajectory, without_mask
 
 
 def make_actor_critic(
@@ -36,12 +36,35 @@ def make_actor_critic(
 
     Check: acting in NumPy and in JAX give the same actions, and log_prob equals the learner's at equal params.
     """
+    minimised = objective(config)
+
+    def learning(model: Model) -> Learning:
+        return Learning(
+            prepare=lambda params, trajectory: minimised.prepare(model, params, trajectory),
+            loss=lambda params, batch: minimised.loss(model, params, batch),
+        )
+
+    return make_agent(spec, network, learning, config)
+
+
+class Learning(NamedTuple):
+    """How an agent learns; fields as in `Agent`."""
+
+    prepare: Callable[[Array, Trajectory], Any]
+    loss: Callable[[Array, Any], tuple[Array, dict[str, Array]]]
+    replayed: Replayed | None = None
+
+
+def make_agent(spec: EnvSpec, network: Callable[..., Any], learning: Callable[[Model], Learning], config: Any) -> Agent:
+    """As `make_actor_critic`, for any way of learning over a model.
+
+    Check: agents that learn in other ways act alike at equal params.
+    """
     seen = normalised_spec(spec.seen) if config.normalise_obs else spec.seen
     example = outline(network, seen)
     size = ravel_pytree(eqx.filter(example, eqx.is_inexact_array))[0].size
     statistics = Statistics(spec.seen, size, obs=config.normalise_obs, reward=config.normalise_reward)
     model = make_model(example, spec, statistics)
-    minimised = objective(config)
     plan = plan_of(example, statistics)
     device = acting_device(config)
     acting = acting_in_numpy(Plan.from_dict(plan), spec) if plan else _acting_in_jax(example, model, spec, device)
@@ -62,8 +85,7 @@ def make_actor_critic(
         **vars(acting),
         init=init,
         policy=policy,
-        prepare=lambda params, trajectory: minimised.prepare(model, params, trajectory),
-        loss=lambda params, batch: minimised.loss(model, params, batch),
+        **learning(model)._asdict(),
         observe=observe,
         layers=layers_of(eqx.filter(example, eqx.is_inexact_array)),
         sees_frames=plan is None and any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs)),

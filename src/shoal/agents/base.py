@@ -3,9 +3,39 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from shoal.types import Array, PyTree, Trajectory
+from shoal.types import Array, Batch, PyTree, Sequences, Trajectory
+
+
+class Judged(NamedTuple):
+    """What a policy that values actions held of those it took."""
+
+    taken: Array
+    """[T, B] value of the action taken"""
+    best: Array
+    """[T, B] value of the action that it held for the best"""
+
+
+class Part(NamedTuple):
+    """Some of the flat params, with a step size of their own."""
+
+    first: int
+    end: int
+    rate: float = 1.0
+    """times the learning rate"""
+    every: int = 1
+    """steps of the learner for each of theirs"""
+
+
+class Replayed(NamedTuple):
+    """How an agent learns from what a replay memory draws."""
+
+    loss: Callable[[Array, Array, Batch | Sequences, Array], tuple[Array, tuple[Array, dict[str, Array]]]]
+    """(params [P], params [P] that targets are made with, rows, key) -> (loss, (error, metrics)); traced by JAX.
+    `error` [N] says how far each row was off, without gradient: what it is drawn by. The `key` is for noise"""
+    parts: tuple[Part, ...] = ()
+    """what has an optimiser of its own; () where one serves all params"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +67,9 @@ class Acting:
     """whether memory is carried from step to step; it starts anew after each reset row"""
     compiled: bool = False
     """whether `act` is compiled anew for every other number of rows"""
+    judge: Callable[[Any, PyTree, Array, Array], Judged] | None = None
+    """(bound, obs [T, B, ...], action [T, B, ...], head [T, B, K]) -> what these params held of the actions; NumPy,
+    once per unroll. None where the policy knows no value of actions"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,5 +93,7 @@ class Agent(Acting):
     """name -> (first, end) of the layer in the flat params; running statistics belong to none"""
     sees_frames: bool
     """networks over frames run slower inside a scan on the CPU: learners then loop outside the compiled update"""
+    replayed: Replayed | None = None
+    """how to learn from a replay memory; None where all is learnt from once"""
     plan: dict[str, Any] | None = None
     """how to act in NumPy, in words and numbers (`host_policy.Plan`); None where it takes JAX"""

@@ -5,7 +5,7 @@ A `Plan` says where in the flat params everything lies, so the same params that 
 processes that never import JAX, and in exported policies.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from shoal.agents.base import Acting
 from shoal.agents.host_actions import HostActions, host_actions
+from shoal.agents.host_values import Reading, acting_on_values
 from shoal.trees import tree_map
 from shoal.types import ACTION_MASK, Array, EnvSpec, PyTree
 
@@ -60,8 +61,8 @@ class Plan:
     tower: tuple[Layer, ...]
     log_std: tuple[int, int] | None
     """where the log standard deviations of Box actions begin and end"""
-    greedy: bool = False
-    """the head holds values of actions: the best one is taken, nothing is drawn"""
+    reading: Reading | None = None
+    """the head holds values of actions, and this is how"""
 
     def to_dict(self) -> dict[str, Any]:
         """Words and numbers only, for other processes and for JSON.
@@ -87,7 +88,7 @@ class Plan:
             and Cell(facts["cell"]["kind"], Layer(**facts["cell"]["inputs"]), Layer(**facts["cell"]["recurrent"])),
             tower=tuple(Layer(**layer) for layer in facts["tower"]),
             log_std=facts["log_std"] and tuple(facts["log_std"]),
-            greedy=facts["greedy"],
+            reading=facts["reading"] and Reading(**facts["reading"]),
         )
 
 
@@ -110,6 +111,9 @@ def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
 
     Check: heads, log-probabilities and memory equal those of the JAX policy at 1e-5.
     """
+    if plan.reading is not None:
+        heads = acting_in_numpy(replace(plan, reading=None), plan.reading.head_spec(spec))
+        return acting_on_values(heads, plan.reading, spec)
     actions: HostActions = host_actions(spec.action)
     features = _plain_numbers if _is_plain(plan) else partial(_features, [entry.path for entry in plan.entries])
     masked, cell = spec.masked, plan.cell
@@ -129,7 +133,7 @@ def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
         head = run_layers(bound.tower, x)
         if masked:
             head = actions.only_legal(head, obs[ACTION_MASK])
-        return actions.mode(head) if plan.greedy else actions.sample(head, noise, bound.log_std), head, memory
+        return actions.sample(head, noise, bound.log_std), head, memory
 
     return Acting(
         memory=memory,

@@ -46,6 +46,9 @@ class Learner(NamedTuple):
     """(params [P], lesson) -> `agents.lessons.Share`, a worker's part of a gradient"""
     pool: Callable[..., tuple[LearnerState, dict[str, float]]] | None = None
     """(state, shares, "policy" or "critic") -> (state, metrics): the step of their sum"""
+    replay_gradient: Callable[..., tuple[np.ndarray, np.ndarray, dict[str, float]]] | None = None
+    """(params [P], target params [P], minibatch [N, ...], number that decides the loss's noise) -> (gradient [P],
+    errors [N], metrics), neither clipped nor applied"""
     learn: Callable[[LearnerState, Any, int], tuple[LearnerState, Array, dict[str, float]]] | None = None
     """(state, K minibatches [K, N, ...] of a replay memory, env steps that it received) -> (state, errors [K, N]
     float32 for new priorities, metrics): a step on each. None for learners from trajectories"""

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -77,6 +78,10 @@ class Spread:
         parts = zip(batch, BATCH, strict=True)
         return Trajectory(*(tree_map(partial(self._put, spec), part) for part, spec in parts))
 
+    def place_groups(self, groups: Any) -> Any:
+        """Minibatches [K, N, ...], or this process's part of each, with each device's share on that device."""
+        return groups if self.mesh is None else tree_map(partial(self._put, COLUMNS), groups)
+
     def place_rows(self, order: np.ndarray) -> Any:
         """Row numbers [K, N], as `rows_on_devices` gives them, each device's share on that device."""
         if self.mesh is None:
@@ -118,9 +123,8 @@ class Spread:
                 jax.tree.map(lambda axis, part: self._cut(axis, part), axis, arg, is_leaf=lambda x: x is None)
                 for axis, arg in zip(axes, args, strict=True)
             )
-            out_axis = AXES[gives]
-            out = jax.vmap(fn, in_axes=axes, out_axes=out_axis or 0, axis_name=AXIS, axis_size=self.learners)(*shares)
-            return jax.tree.map(lambda x: x[0] if out_axis is None else x.reshape(-1, *x.shape[2:]), out)
+            out = jax.vmap(fn, in_axes=axes, out_axes=0, axis_name=AXIS, axis_size=self.learners)(*shares)
+            return jax.tree.map(_whole, gives, out)
 
         return run
 
@@ -140,6 +144,14 @@ class Spread:
     def _placed(self, spec: PartitionSpec) -> NamedSharding:
         assert self.mesh is not None
         return NamedSharding(self.mesh, spec)
+
+
+def _whole(spec: PartitionSpec, shares: Any) -> Any:
+    """Arrays [learners, ...] of what all learners give, as if one had: any one's, or their shares side by side."""
+    if spec == SAME:
+        return jax.tree.map(lambda x: x[0], shares)
+    axis = AXES[spec]
+    return jax.tree.map(lambda x: jnp.concatenate(list(x), axis), shares)
 
 
 ALONE = Spread()

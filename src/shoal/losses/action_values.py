@@ -85,23 +85,46 @@ def sarsa(q: Array, action: Array, valid: Array, epsilon: Array) -> Array:
     return jnp.concatenate([jnp.where(valid, taken, in_mean[:-1]), in_mean[-1:]])
 
 
-def value_error(q: Array, action: Array, target: Array, weight: Array, *, huber: float | None = None) -> OffTarget:
-    """Weighted mean of the squared error (half of it) of the values of actions, or of Huber's, which grows on a line
-    beyond `huber`: the same as clipping the error's gradient there (Mnih et al. 2015, methods).
+def huber(error: Array, limit: float | None) -> Array:
+    """Half the square of errors [...], growing on a line beyond `limit`: the same as clipping the error's gradient
+    there (Mnih et al. 2015, methods). None: no limit.
+
+    Check: below the limit both losses are the same, beyond it the gradient has its length.
+    """
+    size, square = jnp.abs(error), 0.5 * jnp.square(error)
+    return square if limit is None else jnp.where(size <= limit, square, limit * (size - 0.5 * limit))
+
+
+def weighed(loss: Array, weight: Array) -> Array:
+    """Mean over rows of weight [N] times loss [N], as a scalar. Importance weights are at most 1, so they make steps
+    shorter and never longer (Schaul et al. 2016, arXiv 1511.05952, section 3.4); divided by their sum they would not.
+
+    Check: with all weights 1 the mean; rows of weight 0 change nothing, NaN included.
+    """
+    counts = weight > 0
+    return reduce(jnp.where(counts, weight * jnp.where(counts, loss, 0.0), 0.0), counts)
+
+
+def value_error(q: Array, action: Array, target: Array, weight: Array) -> OffTarget:
+    """Weighted mean of the error of the values of actions, half its square.
 
     Args:
       q: [..., A]; carries the gradient.
       action, target: [...]; no gradient passes through the target.
-      weight: [...], how much each row counts: `valid`, or importance weights. At 0 a row changes nothing, whatever it
-        holds.
+      weight: [...], how much each row counts. At 0 a row changes nothing, whatever it holds.
 
-    Check: below `huber` both losses are the same, beyond it the gradient has the length `huber`.
+    Check: with the target itself as value it is 0.
     """
     counts = jnp.asarray(weight).astype(jnp.bool_)
     value = jnp.where(counts, of_action(q, jnp.where(counts, action, 0)), 0.0)
     error = jnp.where(counts, jax.lax.stop_gradient(target) - value, 0.0)
-    size = jnp.abs(error)
-    loss = 0.5 * jnp.square(error)
-    if huber is not None:
-        loss = jnp.where(size <= huber, loss, huber * (size - 0.5 * huber))
-    return OffTarget(reduce(loss, weight), jax.lax.stop_gradient(error))
+    return OffTarget(reduce(huber(error, None), weight), jax.lax.stop_gradient(error))
+
+
+def target_of(reward: Array, discount: Array, future: Array) -> Array:
+    """reward + discount * future [...], without gradient; where nothing follows (discount 0) `future` may be anything.
+
+    Check: with discount 0 the reward.
+    """
+    follows = discount > 0
+    return jax.lax.stop_gradient(reward + jnp.where(follows, discount * jnp.where(follows, future, 0.0), 0.0))
