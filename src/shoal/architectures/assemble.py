@@ -208,7 +208,7 @@ def default_engine(architecture: str, config: Any) -> str:
     """Where to run if nobody said: one actor in lock-step has nothing to overlap with, so threads would only cost; and
     workers that learn side by side need a process each, since threads take turns."""
     apart = getattr(config, "optimisation", "sync") != "sync" or getattr(config, "learner_processes", 1) > 1
-    if architecture == "a3c" or apart:
+    if architecture in ("a3c", "gorila") or apart:
         return "processes"
     takes_turns = architecture in ("a2c", "ppo") and config.all_actors == 1 and config.sampler != "async"
     return "inline" if takes_turns else "threads"

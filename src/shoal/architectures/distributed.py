@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shoal.architectures.base import Parts, require
+from shoal.architectures.replay_rounds import learn_from
 from shoal.architectures.replayed import ReplayConfig, since
 from shoal.engines import phase, select, system
 from shoal.engines.wires.channel import Channel
@@ -123,11 +124,8 @@ def run_distributed(name: str, act: Callable, message: str, config: Any, parts: 
         while state.env_steps < config.env_steps:
             shard = shards[select(*(one.batches.can_get for one in shards))]
             drawn = shard.batches.get()[0]  # replay > learner
-            received = state.env_steps + drawn.fresh
-            learnt, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, received)
-            if config.priorities != "none":
-                shard.priorities.put((drawn.batch.key, errors))  # learner > replay
-            state = learnt._replace(version=state.version + 1)
-            params.publish(phase("publish", parts.learner.acting, state))  # learner > actors
-            state = visit(state, [], metrics | drawn.metrics)
+            drawn = drawn._replace(env_steps=state.env_steps + drawn.fresh)  # over all shards
+            state, metrics = learn_from(config, parts, state, drawn, shard.priorities)  # learner > replay
+            version = params.publish(phase("publish", parts.learner.acting, state))  # learner > actors
+            state = visit(state._replace(version=version), [], metrics)
     return state

@@ -15,25 +15,32 @@ each is learnt from many times. Loses to PPO in wall clock where steps are cheap
 
 from dataclasses import dataclass
 
-from shoal.architectures import replay_rounds
 from shoal.architectures.base import Parts, keep
-from shoal.architectures.replay_rounds import must_cross, must_never_cross, run_replayed
+from shoal.architectures.replay_rounds import make_value_agent
 from shoal.architectures.replayed import ValueConfig
+from shoal.architectures.replayed_apart import (
+    SeveralLearners,
+    learns_in_workers,
+    make_learner,
+    must_cross,
+    must_never_cross,
+    run_several,
+)
 
-__all__ = ["Config", "make_agent", "make_learner", "must_cross", "must_never_cross", "run"]
+__all__ = ["Config", "learns_in_workers", "make_agent", "make_learner", "must_cross", "must_never_cross", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ValueConfig):
+class Config(ValueConfig, SeveralLearners):
     """Settings for DQN."""
 
     target_interval: int = 1_000
     """env steps after which targets are made with newer params; 0: no target network"""
 
 
-make_agent, make_learner = replay_rounds.make_value_agent, replay_rounds.make_replay_learner
+make_agent = make_value_agent
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):
     """Train from `state`, or from the seed, until config.env_steps were remembered; returns the last state."""
-    return run_replayed("dqn", config, parts, state, visit)
+    return run_several("dqn", config, parts, state, visit)

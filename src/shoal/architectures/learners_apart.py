@@ -49,8 +49,12 @@ def rule_and_schedule(config: Any) -> tuple[Any, Any]:
     return make_host_rule(config), make_schedule(rate, config.env_steps, anneal=config.anneal_learning_rate)
 
 
-def learn_apart(name: str, config: Any, parts: Parts, state: Any, visit: Callable) -> Any:
-    """Train from `state`, or from the seed, until config.env_steps were taken; returns the last state."""
+def learn_apart(name: str, config: Any, parts: Parts, state: Any, visit: Callable, life: Callable | None = None) -> Any:  # noqa: PLR0913
+    """Train from `state`, or from the seed, until config.env_steps were taken; returns the last state.
+
+    Args:
+      life: a learner's, `learn` or another one.
+    """
     state = parts.learner.init(config.seed) if state is None else state
     rule, _ = rule_and_schedule(config)
     applied = Merge(rule.decays, config.steps_per_exchange) if config.optimisation == "async_skip" else rule
@@ -60,7 +64,7 @@ def learn_apart(name: str, config: Any, parts: Parts, state: Any, visit: Callabl
             moments=np.asarray(state.optimiser) if len(state.optimiser) else rule.moments, source="learner",
             version=state.version, samples=state.env_steps,
         )  # fmt: skip
-        s.spawn("learner", config.learners, learn, config, parts, params, state.updates // config.learners)
+        s.spawn("learner", config.learners, life or learn, config, parts, params, state.updates // config.learners)
         while state.env_steps < config.env_steps:
             left = -(-(config.env_steps - state.env_steps) // config.rows_per_exchange)  # to come, if all rows count
             pulled, version = params.pull(at_least=state.version + min(config.exchanges_per_visit, left))
@@ -149,19 +153,25 @@ class Apart:
 
 
 @contextmanager
-def collecting(index: int, config: Any, parts: Parts, first: np.ndarray) -> Iterator[Callable]:
-    """collect(params, version) -> trajectories of a learner's own actors under these params, at first under `first`."""
+def collecting(
+    index: int, config: Any, parts: Parts, first: np.ndarray, begin: Callable = start, message: str = "TRAJ"
+) -> Iterator[Callable]:
+    """collect(params, version) -> trajectories of a learner's own actors under these params, at first under `first`.
+
+    Args:
+      begin, message: what makes an actor's sampler, and what it hands over.
+    """
     epoch, own = me().epoch, config.actors_per_learner
     if own == 1:
-        with closing(phase("start", start, index, config, parts, epoch)) as sampler:
+        with closing(phase("start", begin, index, config, parts, epoch)) as sampler:
             yield lambda flat, version: [sampler.unroll(flat, version, config.unroll_length)]
         return
     seed = seeds.derive(parts.seed, "epoch", epoch) if epoch else parts.seed
     with system("samplers", "learner") as s:
         acting = s.store("PARAM", "learner", first)
-        trajectories = s.channel("TRAJ", "actor", "learner", own, versions=acting, max_lag=0)
+        trajectories = s.channel(message, "actor", "learner", own, versions=acting, max_lag=0)
         given = acting_only(parts)._replace(seed=seed)
-        s.spawn("actor", own, act_for_learner, index * own, config, given, acting, trajectories)  # envs > actors
+        s.spawn("actor", own, act_for_learner, index * own, config, given, acting, trajectories, begin)  # envs > actors
 
         def collect(flat: np.ndarray, version: int) -> list:
             if flat is not first:
@@ -171,6 +181,8 @@ def collecting(index: int, config: Any, parts: Parts, first: np.ndarray) -> Iter
         yield collect
 
 
-def act_for_learner(index: int, first: int, config: Any, parts: Parts, params: Any, trajectories: Any) -> None:
+def act_for_learner(  # noqa: PLR0913 - what an actor is wired to
+    index: int, first: int, config: Any, parts: Parts, params: Any, trajectories: Any, begin: Callable
+) -> None:
     """An actor among those of all learners: number `first + index`, with that one's environments."""
-    act_in_step(first + index, config, parts, params, trajectories)
+    act_in_step(first + index, config, parts, params, trajectories, begin)

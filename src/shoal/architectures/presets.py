@@ -44,6 +44,8 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "pg": {"learning_rate": 3e-3},
     "a3c": {"envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "learning_rate": 2e-3,
             "entropy_cost": 0.003},
+    "gorila": {},
+    "apex": {},
 }  # fmt: skip
 """small network, rewards of about one an episode"""
 

@@ -16,10 +16,12 @@ ARCHITECTURES = {
     "seed": "shoal.architectures.seed",
     "pg": "shoal.architectures.pg",
     "a3c": "shoal.architectures.a3c",
+    "gorila": "shoal.architectures.gorila",
+    "apex": "shoal.architectures.apex",
 }
 
 PLANNED = (
-    "gorila", "dqn", "rainbow", "apex", "r2d2", "ddpg", "naf", "sac", "es", "alphazero",
+    "dqn", "rainbow", "r2d2", "ddpg", "naf", "sac", "es", "alphazero",
     "pbt", "ftw", "rapid", "gps",
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ from shoal.architectures.base import Parts, make_learner_parts
 from shoal.architectures.replayed import ReplayConfig, ValueConfig, since
 from shoal.engines import phase, system
 from shoal.replay.role import Drawn, remember_freely, remember_in_step
+from shoal.types import Sequences
 
 MUST_CROSS = ("TRANS actor>replay", "BATCH replay>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRAJ *>*", "OBS *>*")
@@ -61,7 +62,9 @@ def run_replayed(name: str, config: ReplayConfig, parts: Parts, state: Any, visi
 def run_in_step(name: str, config: ReplayConfig, parts: Parts, state: Any, visit: Any) -> Any:
     """Rounds: nobody is ahead of anybody, or actors are by one unroll (sampler=async)."""
     with system(name, "learner") as s:
-        params = s.store("PARAM", "learner", acting(config, parts, state), version=state.version)
+        flat = acting(config, parts, state)
+        params = s.store("PARAM", "learner", flat, version=state.version)
+        gradients = s.reduction("GRAD", "learner", parts.learner.devices, flat[:-1], made=state.updates)
         act, max_lag = (transitions_ahead, 1) if config.sampler == "async" else (transitions_in_step, 0)
         transitions = s.channel("TRANS", "actor", "replay", config.all_actors, versions=params, max_lag=max_lag)
         batches = s.channel("BATCH", "replay", "learner", 1)
@@ -73,6 +76,7 @@ def run_in_step(name: str, config: ReplayConfig, parts: Parts, state: Any, visit
             metrics = {}
             while (drawn := batches.get()[0]).batch:  # replay > learner
                 state, metrics = learn_from(config, parts, state, drawn, priorities)
+            gradients.reached(state.updates)  # learners > learners
             state = state._replace(env_steps=drawn.env_steps)
             version = params.publish(phase("publish", acting, config, parts, state))  # learner > actors
             state = visit(state._replace(version=version), [], metrics | drawn.metrics)
@@ -101,7 +105,8 @@ def learn_from(config: ReplayConfig, parts: Parts, state: Any, drawn: Drawn, pri
     state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, drawn.env_steps)
     if config.priorities != "none":
         priorities.put((drawn.batch.key, errors))  # learner > replay
-    age = float(state.version - np.mean(drawn.batch.version))
+    rows = drawn.batch.steps if isinstance(drawn.batch, Sequences) else drawn.batch
+    age = float(state.version - np.mean(rows.version))
     return state, metrics | drawn.metrics | {"replay_age_mean": age}
 
 

@@ -7,13 +7,16 @@ In: TRANS of actors, PRIO of learners. Out: BATCH. How much is drawn follows wha
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from shoal.engines import phase, select
+from shoal.engines import me, phase, select
 from shoal.engines.wires.channel import Channel
 from shoal.records.segments import segment_end
 from shoal.replay import make_memory
 from shoal.replay.limiter import Limiter
 from shoal.replay.snapshots import save_snapshot, snapshot_for
 from shoal.types import Batch, Sequences
+
+LIFE = 1 << 48
+"""more than any key of a memory"""
 
 
 class Drawn(NamedTuple):
@@ -40,13 +43,13 @@ class Since(NamedTuple):
 
 class Replay:
     """A memory, or shard number `shard` of one, and how much may be drawn from it. Snapshots are saved at every quarter
-    of the run.
+    of the run. One that was started anew (`epoch` above 0) knows keys of its own life from those of the one before.
 
     Check: rows drawn for rows added since `replay_start` stay within a message of `replay_ratio`.
     """
 
-    def __init__(self, config: Any, parts: Any, since: Since, shard: int = 0):
-        self._config, self._message = config, config.rows_per_message
+    def __init__(self, config: Any, parts: Any, since: Since, shard: int = 0, epoch: int = 0):
+        self._config, self._message, self._life = config, config.rows_per_message, epoch * LIFE
         self._start = -(-config.replay_start // config.replay_shards)
         self._folder = folder_of(since, config, shard)
         self.memory = make_memory(config, parts.spec, parts.seed, shard)
@@ -78,7 +81,8 @@ class Replay:
 
     def draw(self) -> Drawn:
         """A message for the learner."""
-        return self._message_with(self.memory.draw(self._config.batch_size, self._config.groups))
+        batch = self.memory.draw(self._config.batch_size, self._config.groups)
+        return self._message_with(batch._replace(key=batch.key + self._life))
 
     def close_round(self) -> Drawn:
         """Says that all is drawn which a round allows for."""
@@ -86,7 +90,9 @@ class Replay:
 
     def prioritise(self, key: Any, priority: Any) -> None:
         """Note how far off the learner found rows to be."""
-        self.memory.prioritise(key.ravel(), priority.ravel())
+        key, priority = key.ravel() - self._life, priority.ravel()
+        own = (key >= 0) & (key < LIFE)
+        self.memory.prioritise(key[own], priority[own])
 
     def save(self) -> None:
         """Write a snapshot."""
@@ -145,7 +151,7 @@ def remember_freely(  # noqa: PLR0913 - what a role is wired to
 ) -> NoReturn:
     """The life of a replay, or of shard number `index` of one, that serves whoever comes first. Actors wait while the
     learner is too far behind `replay_ratio`, the learner while it is too far ahead: `config.bounds` says how far."""
-    replay = phase("start", Replay, config, parts, since, index)
+    replay = phase("start", Replay, config, parts, since, index, me().epoch)
     while True:
         wires = [] if priorities is None else [priorities.can_get]
         if replay.may_add:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 of those around a replay memory: actors, the memory itself, learners. Each is started anew, and training goes
+on to its end.
+"""
+
+import pytest
+
+ENV_STEPS = 3_000
+SMALL = {"replay_start": 64, "batch_size": 16, "replay_ratio": 0.5, "n_step": 2, "env_steps": ENV_STEPS}
+
+
+def lines_about(run, pid):
+    return [line for line in run.log() if f"process {pid} of " in line]
+
+
+@pytest.mark.evidence("fingerprint", "apex")
+def test_killed_actors_leave_the_rest_of_apex_running(start):
+    run = start("apex", num_actors=2, **SMALL)
+    run.until_training(2)
+    victim = min(run.stepping() & run.children())
+    run.kill(victim)
+    assert run.end() == 0, run.said()
+    assert run.is_whole(ENV_STEPS)["workers_restarted"] == 1
+    (line,) = lines_about(run, victim)
+    assert "/apex actor/" in line
+    assert "restarted: WorkerDied" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "role"), [("apex", "replay"), ("gorila", "replay"), ("gorila", "learner")])
+def test_a_killed_memory_or_learner_is_started_anew(start, architecture, role):
+    run = start(architecture, num_actors=2, **SMALL)
+    run.until_training(2)
+    others = run.children() - run.stepping()
+    done = set()
+    for victim in sorted(others):
+        run.kill(victim)
+        run.until(lambda victim=victim: lines_about(run, victim))
+        done |= {line.split(f"/{architecture} ")[1].split("/")[0] for line in lines_about(run, victim)}
+        if role in done:
+            break
+    assert role in done
+    assert run.end() == 0, run.said()
+    assert run.is_whole(ENV_STEPS)["workers_restarted"] >= 1
