@@ -67,7 +67,7 @@ class EpisodeRollout(Rollout):
         self.batches += 1
         self.env.reset(self.batch_seed)
         self.obs, self.memory = tree_map(np.array, self.env.recv().obs), self.initial_memory
-        rows = empty_rows(self.env.spec, length, self._noise(0, length))
+        rows = empty_rows(self.env.spec, length, self._noise(0, length), self.agent.head_size)
         write_at(rows.obs, 0, self.obs)
         return self.agent.bind(params), rows
 
@@ -75,7 +75,7 @@ class EpisodeRollout(Rollout):
         """The same rows, and as many behind them."""
         length = len(rows.reward)
         noise = np.concatenate([rows.noise, self._noise(length, length)])
-        more = empty_rows(self.env.spec, 2 * length, noise)
+        more = empty_rows(self.env.spec, 2 * length, noise, self.agent.head_size)
         write_at(more.obs, slice(0, length + 1), rows.obs)
         for name in ("action", "reward", "terminated", "truncated", "valid", "head"):
             getattr(more, name)[:length] = getattr(rows, name)
@@ -91,10 +91,10 @@ class EpisodeRollout(Rollout):
         return assembler.trajectory(rows, log_prob, memory, version, len(rows.reward))
 
 
-def empty_rows(spec: EnvSpec, length: int, noise: Array) -> Rows:
+def empty_rows(spec: EnvSpec, length: int, noise: Array, head_size: int) -> Rows:
     """Rows of which none counts yet."""
     forms = column_forms(spec, length, noise.shape[1])
-    rows = Rows(tree_map(lambda form: np.zeros(form.shape, form.dtype), forms), noise, spec)
+    rows = Rows(tree_map(lambda form: np.zeros(form.shape, form.dtype), forms), noise, head_size)
     rows.head[:] = 0
     return rows
 

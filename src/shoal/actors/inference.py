@@ -144,7 +144,7 @@ class Collected:
     def _begin(self, obs: PyTree) -> None:
         draw = seeds.gumbels if self._agent.noise == "gumbel" else seeds.normals
         noise = draw(self._seed, "act", self._indices, self._step, self._length, self._agent.noise_size)
-        self._rows = Rows(new_columns(self._spec, self._length, len(self._indices)), noise, self._spec)
+        self._rows = Rows(new_columns(self._spec, self._length, len(self._indices)), noise, self._agent.head_size)
         write_at(self._rows.obs, 0, obs)
         self._t, self._memory_before = 0, self.memory
         self._policies: list[tuple[int, tuple[Any, int]]] = []

@@ -75,7 +75,7 @@ class Rollout:
             self.begin_batch()
         draw = seeds.gumbels if self.agent.noise == "gumbel" else seeds.normals
         noise = draw(self.seed, "act", self.indices, self.env_step, length, self.agent.noise_size)
-        rows = Rows(into or new_columns(self.env.spec, length, self.env.num_envs), noise, self.env.spec)
+        rows = Rows(into or new_columns(self.env.spec, length, self.env.num_envs), noise, self.agent.head_size)
         write_at(rows.obs, 0, self.obs)
         self.env_step += length
         return self.agent.bind(params), rows
@@ -211,10 +211,10 @@ def new_columns(spec: EnvSpec, length: int, num_envs: int) -> Columns:
 class Rows:
     """The unroll under construction: its columns, the noise it is made with, and the policy's heads."""
 
-    def __init__(self, columns: Columns, noise: Array, spec: EnvSpec):
+    def __init__(self, columns: Columns, noise: Array, head_size: int):
         self.obs, self.action, self.reward, self.terminated, self.truncated, self.valid = columns
         self.noise = noise
-        self.head = np.empty((*self.reward.shape, spec.action.head_size), np.float32)
+        self.head = np.empty((*self.reward.shape, head_size), np.float32)
 
 
 class EpisodeCounter:

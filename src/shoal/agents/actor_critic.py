@@ -60,6 +60,12 @@ def make_agent(spec: EnvSpec, network: Callable[..., Any], learning: Callable[[M
 
     Check: agents that learn in other ways act alike at equal params.
     """
+    model, acts = ground(spec, network, config)
+    return Agent(**acts, **learning(model)._asdict())
+
+
+def ground(spec: EnvSpec, network: Callable[..., Any], config: Any) -> tuple[Model, dict[str, Any]]:
+    """(the model over flat params, all of an agent but how it learns). Raises as `make_actor_critic` does."""
     seen = normalised_spec(spec.seen) if config.normalise_obs else spec.seen
     example = outline(network, seen)
     size = ravel_pytree(eqx.filter(example, eqx.is_inexact_array))[0].size
@@ -68,7 +74,6 @@ def make_agent(spec: EnvSpec, network: Callable[..., Any], learning: Callable[[M
     plan = plan_of(example, statistics)
     device = acting_device(config)
     acting = acting_in_numpy(Plan.from_dict(plan), spec) if plan else _acting_in_jax(example, model, spec, device)
-    acting = replace(acting, device=device)
 
     def init(seed: int) -> np.ndarray:
         fresh = eqx.filter(build(network, seen, seed), eqx.is_inexact_array)
@@ -81,16 +86,15 @@ def make_agent(spec: EnvSpec, network: Callable[..., Any], learning: Callable[[M
     def observe(params: Array, batch: Any) -> Array:
         return statistics.merge(params, batch, without_mask(batch.obs) if spec.masked else batch.obs)
 
-    return Agent(
-        **vars(acting),
-        init=init,
-        policy=policy,
-        **learning(model)._asdict(),
-        observe=observe,
-        layers=layers_of(eqx.filter(example, eqx.is_inexact_array)),
-        sees_frames=plan is None and any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs)),
-        plan=plan,
-    )
+    return model, {
+        **vars(replace(acting, device=device)),
+        "init": init,
+        "policy": policy,
+        "observe": observe,
+        "layers": layers_of(eqx.filter(example, eqx.is_inexact_array)),
+        "sees_frames": plan is None and any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs)),
+        "plan": plan,
+    }
 
 
 def _acting_in_jax(example: Any, model: Model, spec: EnvSpec, device: Any) -> Acting:
@@ -120,6 +124,7 @@ def _acting_in_jax(example: Any, model: Model, spec: EnvSpec, device: Any) -> Ac
         mode=actions.mode,
         noise=actions.noise,
         noise_size=spec.action.head_size,
+        head_size=spec.action.head_size,
         recurrent=model.recurrent,
         compiled=True,
     )

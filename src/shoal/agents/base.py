@@ -61,6 +61,8 @@ class Acting:
     """the distribution of the noise that `act` expects"""
     noise_size: int
     """noise numbers per environment and step"""
+    head_size: int
+    """numbers in a head (K)"""
     device: Any = None
     """the JAX device that acts, where it has to be a certain one"""
     recurrent: bool = False

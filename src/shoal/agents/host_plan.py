@@ -2,6 +2,7 @@
 """From a network to the plan by which NumPy acts with its params, where there is one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import equinox as eqx
@@ -66,6 +67,11 @@ def _entries(model: Any, places: list[Place]) -> tuple[Entry, ...]:
 
 def _entry(found: Place, layers: tuple[Layer, ...]) -> Entry:
     return Entry(found.path, found.moments, found.size, layers)
+
+
+def layers_behind(model: Any, where: Callable[[Any], Any], begin: int) -> tuple[Layer, ...]:
+    """Layers of a model whose params come behind `begin` others."""
+    return tuple(replace(layer, offset=begin + layer.offset) for layer in _layers(model, where))
 
 
 def _layers(model: Any, where: Callable[[Any], Any]) -> tuple[Layer, ...]:

@@ -5,6 +5,7 @@ A `Plan` says where in the flat params everything lies, so the same params that 
 processes that never import JAX, and in exported policies.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 
 from shoal.agents.base import Acting
 from shoal.agents.host_actions import HostActions, host_actions
+from shoal.agents.host_control import Control, Value, acting_on_control
 from shoal.agents.host_values import Reading, acting_on_values
 from shoal.trees import tree_map
 from shoal.types import ACTION_MASK, Array, EnvSpec, PyTree
@@ -63,6 +65,10 @@ class Plan:
     """where the log standard deviations of Box actions begin and end"""
     reading: Reading | None = None
     """the head holds values of actions, and this is how"""
+    control: Control | None = None
+    """the head holds a policy over real numbers between -1 and 1, and this is how"""
+    critic: tuple[Layer, ...] = ()
+    """of the value of an observation and an action behind it, where such a value is asked for"""
 
     def to_dict(self) -> dict[str, Any]:
         """Words and numbers only, for other processes and for JSON.
@@ -89,6 +95,8 @@ class Plan:
             tower=tuple(Layer(**layer) for layer in facts["tower"]),
             log_std=facts["log_std"] and tuple(facts["log_std"]),
             reading=facts["reading"] and Reading(**facts["reading"]),
+            control=facts["control"] and Control(**facts["control"]),
+            critic=tuple(Layer(**layer) for layer in facts["critic"]),
         )
 
 
@@ -114,6 +122,9 @@ def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
     if plan.reading is not None:
         heads = acting_in_numpy(replace(plan, reading=None), plan.reading.head_spec(spec))
         return acting_on_values(heads, plan.reading, spec)
+    if plan.control is not None:
+        heads = acting_in_numpy(replace(plan, control=None), plan.control.head_spec(spec))
+        return acting_on_control(heads, plan.control, spec, value_by(plan.critic) if plan.critic else None)
     actions: HostActions = host_actions(spec.action)
     features = _plain_numbers if _is_plain(plan) else partial(_features, [entry.path for entry in plan.entries])
     masked, cell = spec.masked, plan.cell
@@ -143,6 +154,7 @@ def acting_in_numpy(plan: Plan, spec: EnvSpec) -> Acting:
         mode=actions.mode,
         noise=actions.noise,
         noise_size=spec.action.head_size,
+        head_size=spec.action.head_size,
         recurrent=cell is not None,
     )
 
@@ -152,11 +164,7 @@ def bind(plan: Plan, params: np.ndarray) -> Bound:
 
     Weights are copied into the order in which a product with a few rows is fastest: once per unroll, used every step.
     """
-
-    def layer(place: Layer) -> BoundLayer:
-        end = place.offset + place.inputs * place.outputs
-        weight = np.ascontiguousarray(params[place.offset : end].reshape(place.outputs, place.inputs).T)
-        return weight, params[end : end + place.outputs]
+    layer = partial(bound_layer, params)
 
     def entry(place: Entry) -> tuple[np.ndarray | None, np.ndarray | None, list[BoundLayer]]:
         layers = [layer(one) for one in place.layers]
@@ -173,6 +181,13 @@ def bind(plan: Plan, params: np.ndarray) -> Bound:
     )
 
 
+def bound_layer(params: np.ndarray, place: Layer) -> BoundLayer:
+    """A layer's weight and bias."""
+    end = place.offset + place.inputs * place.outputs
+    weight = np.ascontiguousarray(params[place.offset : end].reshape(place.outputs, place.inputs).T)
+    return weight, params[end : end + place.outputs]
+
+
 def run_layers(layers: list[BoundLayer], x: np.ndarray) -> np.ndarray:
     """x [B, inputs] through tanh layers and a last one without: [B, K]."""
     for weight, bias in layers[:-1]:
@@ -181,6 +196,25 @@ def run_layers(layers: list[BoundLayer], x: np.ndarray) -> np.ndarray:
         np.tanh(x, out=x)
     weight, bias = layers[-1]
     return np.dot(x, weight) + bias
+
+
+def value_by(layers: tuple[Layer, ...]) -> Value:
+    """What an observation, one array, and an action are worth, by tanh layers over both.
+
+    Check: equals the critic's value in JAX.
+    """
+
+    def value(params: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        bound = [bound_layer(params, place) for place in layers]
+
+        def of(obs: np.ndarray, action: np.ndarray) -> np.ndarray:
+            lead = action.shape[:-1]
+            x = np.concatenate([obs.reshape(*lead, -1).astype(np.float32), action], -1)
+            return run_layers(bound, x.reshape(-1, x.shape[-1])).reshape(lead)
+
+        return of
+
+    return value
 
 
 def reset_memory(memory: PyTree, goes_on: np.ndarray, initial: PyTree) -> PyTree:

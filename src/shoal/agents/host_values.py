@@ -94,6 +94,7 @@ def acting_on_values(acting: Acting, reading: Reading, spec: EnvSpec) -> Acting:
         mode=lambda q: q.argmax(-1),
         noise="gumbel",
         noise_size=1 + reading.actions,
+        head_size=reading.actions,
         judge=lambda _, __, action, q: judged(q, action),
     )
 

@@ -38,6 +38,9 @@ class Model(NamedTuple):
     unroll: Callable[[Array, PyTree, Array, PyTree], tuple[Distribution, Array]]
     """(params [P], obs [T+1, B, ...], valid [T, B], memory [B, ...]) -> (distribution over the first T * B rows, value
     [T+1, B]): one pass over all rows; memory starts anew after each row that is not valid"""
+    in_order: Callable[[Array, PyTree, Array, PyTree], tuple[Array, PyTree]]
+    """(params [P], obs [T, B, ...], goes_on [T, B], memory [B, ...]) -> (head [T, B, K], memory after the last row);
+    memory starts anew after each row that does not go on"""
     distribution: Callable[[Array, Array], Distribution]
     """(params [P], head [N, K]) -> the policy"""
     statistics: Statistics
@@ -131,18 +134,28 @@ def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Mod
     def distribution(params: Array, head: Array) -> Distribution:
         return distribution_over(spec.action, head, module(params).log_std)
 
-    def unroll(params: Array, obs: PyTree, valid: Array, memory: PyTree) -> tuple[Distribution, Array]:
-        steps, envs = tree_leaves(obs)[0].shape[:2]
-        rows = tree_map(lambda leaf: leaf.reshape(steps * envs, *leaf.shape[2:]), obs)
+    def over_time(params: Array, rows: PyTree, goes_on: Array, memory: PyTree) -> tuple[Array, Array, PyTree]:
         if recurrent:
-            head, value = scanned(module(params).network, seen(params, rows), valid, memory, initial)
-        else:
-            head, value = over_rows(module(params).network, seen(params, rows))
-        counted = (steps - 1) * envs
-        head = legal(head[:counted], tree_map(lambda leaf: leaf[:counted], rows))
-        return distribution(params, head), value.reshape(steps, envs)
+            return scanned(module(params).network, seen(params, rows), goes_on, memory, initial)
+        return *over_rows(module(params).network, seen(params, rows)), memory
 
-    return Model(heads, unroll, distribution, statistics, initial, recurrent, flat.size)
+    def unroll(params: Array, obs: PyTree, valid: Array, memory: PyTree) -> tuple[Distribution, Array]:
+        rows, goes_on = flat_rows(obs), jnp.concatenate([valid, jnp.ones_like(valid[:1])])
+        head, value, _ = over_time(params, rows, goes_on, memory)
+        head = legal(head[: valid.size], tree_map(lambda leaf: leaf[: valid.size], rows))
+        return distribution(params, head), value.reshape(goes_on.shape)
+
+    def in_order(params: Array, obs: PyTree, goes_on: Array, memory: PyTree) -> tuple[Array, PyTree]:
+        rows = flat_rows(obs)
+        head, _, memory = over_time(params, rows, goes_on, memory)
+        return legal(head, rows).reshape(*goes_on.shape, -1), memory
+
+    return Model(heads, unroll, in_order, distribution, statistics, initial, recurrent, flat.size)
+
+
+def flat_rows(obs: PyTree) -> PyTree:
+    """[T, B, ...] -> [T * B, ...], every array."""
+    return tree_map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), obs)
 
 
 def over_rows(network: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
@@ -159,12 +172,13 @@ def over_rows(network: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
     return jax.vmap(network)(obs)
 
 
-def scanned(network: Any, rows: PyTree, valid: Array, memory: PyTree, initial: PyTree) -> tuple[Array, Array]:
-    """Heads and values of rows [(T+1) * B, ...]: encoder and heads over all rows at once, only the cell step by step.
+def scanned(network: Any, rows: PyTree, goes_on: Array, memory: PyTree, initial: PyTree) -> tuple[Array, Array, PyTree]:
+    """Heads and values of rows [T * B, ...], and memory [B, ...] after them: encoder and heads over all rows at once,
+    only the cell step by step.
 
-    Memory before row t+1 is that after row t, or the initial one where row t is not valid: it only reset.
+    Memory before row t+1 is that after row t, or the initial one where row t [T, B] does not go on: it only reset.
     """
-    steps, envs = valid.shape[0] + 1, valid.shape[1]
+    steps, envs = goes_on.shape
     inputs = jax.vmap(network.encode)(rows)
     inputs = jax.tree.map(lambda x: x.reshape(steps, envs, *x.shape[1:]), inputs)
 
@@ -173,10 +187,9 @@ def scanned(network: Any, rows: PyTree, valid: Array, memory: PyTree, initial: P
         y, after = jax.vmap(network.step)(x, before)
         return tree_map(lambda new, old: select(goes_on, new, old), after, initial), y
 
-    no_end = jnp.ones((1, envs), bool)
-    _, outputs = jax.lax.scan(one_step, memory, (inputs, jnp.concatenate([valid, no_end])))
+    memory, outputs = jax.lax.scan(one_step, memory, (inputs, goes_on))
     outputs = jax.tree.map(lambda y: y.reshape(steps * envs, *y.shape[2:]), outputs)
-    return jax.vmap(network.heads)(outputs)
+    return *jax.vmap(network.heads)(outputs), memory
 
 
 def select(goes_on: Array, memory: Array, initial: Array) -> Array:

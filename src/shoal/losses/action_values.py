@@ -128,3 +128,26 @@ def target_of(reward: Array, discount: Array, future: Array) -> Array:
     """
     follows = discount > 0
     return jax.lax.stop_gradient(reward + jnp.where(follows, discount * jnp.where(follows, future, 0.0), 0.0))
+
+
+RESCALE_EPSILON = 1e-3
+"""of the linear part of `rescale`: without it the inverse would not be as smooth (Pohlen et al. 2018, section 3.2)"""
+
+
+def rescale(x: Array) -> Array:
+    """h(x) = sign(x) (root(|x| + 1) - 1) + epsilon x: returns of any size on one scale (Pohlen et al. 2018, arXiv
+    1805.11593, proposition A.2; Kapturowski et al. 2019, section 2.3).
+
+    Check: `unscale` gives x back.
+    """
+    return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1.0) - 1.0) + RESCALE_EPSILON * x
+
+
+def unscale(y: Array) -> Array:
+    """The inverse of `rescale`.
+
+    Check: equals rlax's.
+    """
+    e = RESCALE_EPSILON
+    root = (jnp.sqrt(1.0 + 4.0 * e * (jnp.abs(y) + 1.0 + e)) - 1.0) / (2.0 * e)
+    return jnp.sign(y) * (jnp.square(root) - 1.0)

@@ -78,6 +78,7 @@ def twin_agent(spec: EnvSpec) -> Acting:
         mode=lambda head: np.zeros((len(head), *shape), np.float32 if is_box else np.int64),
         noise="normal" if is_box else "gumbel",
         noise_size=head_size,
+        head_size=head_size,
         judge=lambda bound, obs, action, head: Judged(*np.zeros((2, *head.shape[:2]), np.float32)),
     )
 
