@@ -11,6 +11,7 @@ from shoal import envs
 from shoal.architectures import registry
 from shoal.architectures.assemble import make_parts, preloads
 from shoal.architectures.base import Parts
+from shoal.architectures.replayed import ReplayConfig
 from shoal.engines import make_engine
 from shoal.engines.base import Engine
 
@@ -19,6 +20,9 @@ ENV = "toy:catch"
 NUM_ACTORS, ENVS_PER_ACTOR, UNROLL = 2, 2, 6
 WITHOUT_TRAJECTORIES = ("a3c",)
 """architectures whose workers learn: what they look at crosses nowhere"""
+REPLAY = tuple(name for name in NAMES if issubclass(registry.load(name).Config, ReplayConfig))
+"""architectures that learn from a memory"""
+CARRY_MEMORY = tuple(name for name in NAMES if getattr(registry.load(name), "CARRIES_MEMORY", False))
 
 
 @dataclass
@@ -59,9 +63,23 @@ def config_of(architecture: str, updates: int, seed: int = 0, **fields: Any) -> 
         small["pushes_per_visit"] = 1
     if architecture == "pg":
         small["episode_limit"] = UNROLL
+    if architecture in REPLAY:
+        return replay_config_of(architecture, updates, small | fields)
     config = dataclasses.replace(registry.load(architecture).Config(), **{**small, **fields})
     trajectories = getattr(config, "batch_trajectories", config.num_actors)
     return dataclasses.replace(config, env_steps=updates * trajectories * config.envs_per_actor * config.unroll_length)
+
+
+def replay_config_of(architecture: str, updates: int, fields: dict[str, Any]) -> Any:
+    """An update for every unroll of all actors, from the second on."""
+    own = {
+        "gorila": {"pushes_per_visit": 1, "target_versions": 3, "actors_ahead": 0},
+        "apex": {"params_interval": UNROLL, "actors_ahead": 0},
+    }
+    rows = fields["num_actors"] * fields["envs_per_actor"] * fields["unroll_length"]
+    small = {"replay_start": rows, "batch_size": 8, "replay_ratio": 8 / rows, "n_step": 2, **own.get(architecture, {})}
+    config = dataclasses.replace(registry.load(architecture).Config(), **small | fields)
+    return dataclasses.replace(config, env_steps=(updates + 3) * rows)
 
 
 def parts_of(architecture: str, config: Any, env: str = ENV, network: str = "auto") -> Parts:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agents.made import Narrow
+from architectures.small import CARRY_MEMORY
 from shoal import envs
 from shoal.actors.samplers import start
 from shoal.architectures import ppo, registry
@@ -113,7 +114,7 @@ def test_memory_is_refused_where_it_cannot_be_carried():
         make_parts(forgetful, ppo.Config(**SMALL), factory, "lstm")
     assert "\n" not in str(refused.value)
     make_parts(forgetful, ppo.Config(**SMALL), factory, "mlp")
-    for name in registry.ARCHITECTURES:
+    for name in CARRY_MEMORY:
         module = registry.load(name)
         assert make_parts(module, module.Config(), factory, "gru").agent.recurrent
 
