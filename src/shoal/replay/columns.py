@@ -1,88 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays with a row for each slot: what a transition is made of."""
+"""Arrays with an entry for each slot: what a transition is made of."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from shoal.trees import tree_leaves, tree_map
+from shoal.trees import tree_items, tree_map
 from shoal.types import Array, Batch, Box, EnvSpec, PyTree, Transitions
 
 
 class Column(Protocol):
-    """Where observations of one entry lie, by slot."""
+    """Where one entry of observations lies, by slot."""
 
-    nbytes: int
+    lookback: int
+    """slots before its own that an observation is read from as well"""
 
-    def write(self, slots: Array, values: Array) -> None:
-        """values [T, B, ...] to slots [T, B], in order of time."""
+    def kinds(self, values: Array, goes_on: Array) -> Array | None:
+        """How each of the observations [T, B, *] comes about, [T, B], for those that need other slots; see stacks."""
+        ...
+
+    def write(self, slots: Array, values: Array, kinds: Array | None) -> None:
+        """Observations [T, B, *] of some streams to slots [T, B]."""
         ...
 
     def read(self, slots: Array) -> Array:
         """Values [..., *] at slots [...], in a new array."""
         ...
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What it is kept in, in place."""
+        ...
+
 
 class Plain:
-    """One array: whatever the observation is, whole."""
+    """Whole observations."""
+
+    lookback = 0
 
     def __init__(self, slots: int, shape: tuple[int, ...], dtype: str):
-        self.values = np.zeros((slots, *shape), dtype)
-        self.nbytes = self.values.nbytes
+        self._values = np.zeros((slots, *shape), dtype)
 
-    def write(self, slots: Array, values: Array) -> None:
-        """values [T, B, ...] to slots [T, B]."""
-        self.values[slots] = values
+    def kinds(self, values: Array, goes_on: Array) -> None:
+        """Each stands for itself."""
+
+    def write(self, slots: Array, values: Array, kinds: Array | None = None) -> None:
+        """values [..., *] to slots [...]."""
+        self._values[slots] = values
 
     def read(self, slots: Array) -> Array:
         """Values [..., *] at slots [...]."""
-        return self.values.take(slots, axis=0)
+        return self._values.take(slots, axis=0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The values."""
+        return {"values": self._values}
 
 
-class Columns:
-    """Observations, and beside them action, reward, discount, steps and version of each row.
+def read_obs(columns: PyTree, slots: Array) -> PyTree:
+    """Observations [..., *] at slots [...], in the form of their columns."""
+    return tree_map(lambda column: column.read(slots), columns)
 
-    Args:
-      obs: a column for each leaf of the observation.
-    """
 
-    def __init__(self, spec: EnvSpec, slots: int, obs: PyTree):
-        self.obs = obs
-        self.action = np.zeros((slots, *spec.action.shape), "float32" if isinstance(spec.action, Box) else "int32")
-        self.reward = np.zeros(slots, np.float32)
-        self.discount = np.zeros(slots, np.float32)
-        self.steps = np.zeros(slots, np.int32)
-        self.version = np.zeros(slots, np.int64)
-        rows = (self.action, self.reward, self.discount, self.steps, self.version)
-        self.nbytes = sum(array.nbytes for array in rows) + sum(column.nbytes for column in tree_leaves(obs))
+def named_arrays(columns: PyTree, name: str) -> dict[str, np.ndarray]:
+    """Arrays of all columns, by names that tell them apart and can be those of files."""
+    found: dict[str, np.ndarray] = {}
+    for path, column in tree_items(columns):
+        prefix = ".".join([name, *path.split("/")]) if path else name
+        found |= {f"{prefix}.{part}": array for part, array in column.arrays().items()}
+    return found
 
-    def write_obs(self, slots: Array, obs: PyTree) -> None:
-        """obs [T, B, ...] to slots [T, B]."""
-        tree_map(lambda column, values: column.write(slots, values), self.obs, obs)
 
-    def read_obs(self, slots: Array) -> PyTree:
-        """Observations [..., *] at slots [...]."""
-        return tree_map(lambda column: column.read(slots), self.obs)
+def action_dtype(spec: EnvSpec) -> str:
+    """What actions are kept as."""
+    return "float32" if isinstance(spec.action, Box) else "int32"
 
-    def write_rows(self, slots: Array, rows: Transitions, where: tuple[Array, Array]) -> None:
-        """All else of the rows (t, b) [M] of a message to slots [M]."""
-        for column, values in zip(
-            (self.action, self.reward, self.discount, self.steps),
-            (rows.action, rows.reward, rows.discount, rows.steps),
-            strict=True,
-        ):
-            column[slots] = values[where]
-        self.version[slots] = rows.version[where[1]]
 
-    def read(self, slots: Array, following: Array) -> Batch:
-        """Rows at slots [...] that lead to the observations at slots `following` [...]."""
+class RowColumns:
+    """All of a transition but its observations."""
+
+    def __init__(self, spec: EnvSpec, slots: int):
+        self.action = np.zeros((slots, *spec.action.shape), action_dtype(spec))
+        self.numbers = np.zeros(slots, [("reward", "f4"), ("discount", "f4"), ("steps", "i4"), ("version", "i4")])
+
+    def write(self, slots: Array, rows: Transitions, where: tuple[Array, Array]) -> None:
+        """Rows (t, b) [M] of a message to slots [M]."""
+        self.action[slots] = rows.action[where]
+        numbers = np.empty(len(slots), self.numbers.dtype)
+        numbers["reward"], numbers["discount"] = rows.reward[where], rows.discount[where]
+        numbers["steps"], numbers["version"] = rows.steps[where], rows.version[where[1]]
+        self.numbers[slots] = numbers
+
+    def read(self, slots: Array, obs: PyTree, following: Any) -> Batch:
+        """Rows at slots [...] with their observations; `following(steps)` gives those that they lead to."""
+        numbers = self.numbers.take(slots)
         return Batch(
-            obs=self.read_obs(slots),
-            action=self.action[slots],
-            reward=self.reward[slots],
-            discount=self.discount[slots],
-            next_obs=self.read_obs(following),
+            obs=obs,
+            action=self.action.take(slots, axis=0),
+            reward=numbers["reward"].copy(),
+            discount=numbers["discount"].copy(),
+            next_obs=following(numbers["steps"]),
             weight=np.ones(slots.shape, np.float32),
             key=slots,
-            version=self.version[slots],
+            version=numbers["version"].astype(np.int64),
         )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Actions and numbers."""
+        return {"action": self.action, "numbers": self.numbers}

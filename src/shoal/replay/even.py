@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every row as likely as any other."""
+"""Every item as likely as any other."""
 
 import numpy as np
 
@@ -13,34 +13,44 @@ class Even:
     """
 
     def __init__(self, slots: int, rng: np.random.Generator):
-        self.rng = rng
-        self.size = 0
+        self._rng = rng
         self._packed = np.zeros(slots, np.int64)
         self._place = np.zeros(slots, np.int64)
-        self.nbytes = self._packed.nbytes + self._place.nbytes
+        self._size = np.zeros(1, np.int64)
+
+    @property
+    def size(self) -> int:
+        """Slots that can be drawn."""
+        return int(self._size[0])
 
     def add(self, slots: Array, priority: Array | None = None) -> None:
         """Slots [M] that can be drawn from now on. Priorities say nothing here."""
         places = np.arange(self.size, self.size + len(slots))
         self._packed[places] = slots
         self._place[slots] = places
-        self.size += len(slots)
+        self._size += len(slots)
 
     def remove(self, slots: Array) -> None:
-        """Slots [M] that cannot be drawn any longer: the last ones move into their places."""
-        kept = self.size - len(slots)
-        places = self._place[slots]
-        last = np.ones(len(slots), bool)
-        last[places[places >= kept] - kept] = False
-        moved, holes = self._packed[kept : self.size][last], places[places < kept]
+        """Slots [M], all different, that cannot be drawn any longer: the last ones move into their places."""
+        kept, places = self.size - len(slots), self._place[slots]
+        stays = np.ones(len(slots), bool)
+        stays[places[places >= kept] - kept] = False
+        moved, holes = self._packed[kept : self.size][stays], places[places < kept]
         self._packed[holes] = moved
         self._place[moved] = holes
-        self.size = kept
+        self._size -= len(slots)
 
     def draw(self, groups: int, n: int, exponent: float = 0.0) -> tuple[Array, Array]:
-        """(slots [groups, n], weights of 1)."""
-        slots = self._packed[self.rng.integers(self.size, size=(groups, n))]
+        """(slots, weights), each [groups, n]: independent draws, and weights of 1."""
+        slots = self._packed[self._rng.integers(self.size, size=(groups, n))]
         return slots, np.ones((groups, n), np.float32)
 
     def prioritise(self, slots: Array, priority: Array) -> None:
-        """Nothing: all rows stay alike."""
+        """Nothing: all stay alike."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The packed slots, their places, and how many they are."""
+        return {"packed": self._packed, "place": self._place, "size": self._size}
+
+    def restored(self) -> None:
+        """Nothing follows from the arrays."""

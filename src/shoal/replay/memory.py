@@ -1,91 +1,125 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A replay memory of transitions: a store, a choice, and names for rows."""
+"""The replay memory: items in a store, a choice among them, and names by which priorities find them again."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shoal.errors import NonFiniteError
+from shoal.replay import saved
 from shoal.replay.base import Choice, Store
-from shoal.types import Array, Batch, Transitions
+from shoal.types import Array
 
 
-class TransitionMemory:
-    """Rows as actors handed them on, in and out; importance weights and priorities where the choice has them.
+class Exponent(NamedTuple):
+    """The importance exponent: on a line from `first` to `last` over `env_steps`, and `last` from then on.
 
-    A key is a slot and how often it has changed hands, so what was let go since a draw is recognised.
-
-    Args:
-      exponent: importance exponent by env_steps, the rows added so far.
-
-    Check: without priorities every row is drawn equally often; with them, in proportion to priority ** exponent.
+    Check: halfway it is the mean of both.
     """
 
-    def __init__(self, store: Store, choice: Choice, capacity: int, exponent: "Exponent"):
-        self.store, self.choice, self.capacity, self.exponent = store, choice, capacity, exponent
-        self.added = self.drawn = 0
-        self._held = np.zeros(store.slots, np.int64)
-        """how often rows left each slot"""
-        self.nbytes = store.nbytes + choice.nbytes + self._held.nbytes
+    first: float
+    last: float
+    env_steps: int
+
+    def after(self, env_steps: int) -> float:
+        """The exponent once so many rows were added."""
+        return self.first + (self.last - self.first) * min(1.0, env_steps / self.env_steps)
+
+
+class ReplayMemory:
+    """Items as actors handed them on, in and out, with importance weights and priorities where the choice has them.
+
+    An item's key is its slot and how many items lay there before, so one that was let go since a draw is recognised.
+
+    Check: what is drawn is what was added; a key of something that was let go changes nothing.
+    """
+
+    def __init__(self, store: Store, choice: Choice, rng: np.random.Generator, capacity: int, exponent: Exponent):
+        self.capacity, self.added, self.drawn = capacity, 0, 0
+        self._store, self._choice, self._rng, self._exponent = store, choice, rng, exponent
+        self._before = np.zeros(store.slots, np.int32)
 
     @property
     def size(self) -> int:
-        """Rows that can be drawn now."""
-        return self.choice.size
+        """Items that can be drawn now."""
+        return self._choice.size
 
-    def add(self, rows: Transitions) -> int:
-        """Keep the valid rows. Returns how many they are.
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays."""
+        return sum(array.nbytes for array in self._arrays().values())
+
+    def add(self, message: Any) -> int:
+        """Keep what is valid. Returns the rows by which `added` grew.
 
         Raises NonFiniteError where a priority is not a finite number of 0 or more.
         """
-        priority = None if isinstance(rows.priority, tuple) else np.asarray(rows.priority)
+        priority = None if isinstance(message.priority, tuple) else np.asarray(message.priority)
         if priority is not None:
-            require_priorities(priority[rows.valid])
-        written = self.store.write(rows)
-        self._held[written.gone] += 1
-        self.choice.remove(written.gone)
-        self.choice.add(written.slots, None if priority is None else priority[written.rows])
-        self.added += len(written.slots)
-        return len(written.slots)
+            require_priorities(priority)
+        written = self._store.write(message)
+        self._before[written.gone] += 1
+        self._choice.remove(written.gone)
+        self._choice.add(written.slots, None if priority is None else priority[written.source])
+        rows = self._store.rows(written.slots)
+        self.added += rows
+        return rows
 
-    def draw(self, n: int, groups: int = 0) -> Batch:
-        """n rows, drawn with replacement, or `groups` minibatches of n rows [groups, n, ...]."""
+    def draw(self, n: int, groups: int = 0) -> Any:
+        """n items, drawn with replacement, or `groups` minibatches of n with a leading axis [groups, ...]."""
         if self.size == 0:
             raise ValueError("nothing to draw: the memory is empty")
-        slots, weight = self.choice.draw(max(groups, 1), n, self.exponent(self.added))
+        slots, weight = self._choice.draw(max(groups, 1), n, self._exponent.after(self.added))
         if groups == 0:
             slots, weight = slots[0], weight[0]
-        self.drawn += slots.size
-        key = self._held[slots] * self.store.slots + slots
-        return self.store.read(slots)._replace(weight=weight, key=key)
+        self.drawn += self._store.rows(slots)
+        key = self._before[slots] * np.int64(self._store.slots) + slots
+        return self._store.read(slots)._replace(weight=weight, key=key)
 
     def prioritise(self, key: Array, priority: Array) -> int:
         """New priorities [...] for keys [...]. Returns how many still name what they named; others are ignored.
 
         Raises NonFiniteError where a priority is not a finite number of 0 or more.
         """
-        priority = np.asarray(priority).reshape(-1)
+        priority = np.asarray(priority).ravel()
         require_priorities(priority)
-        held, slots = np.divmod(np.asarray(key).reshape(-1), self.store.slots)
-        alive = self._held[slots] == held
-        self.choice.prioritise(slots[alive], priority[alive])
-        return int(np.count_nonzero(alive))
+        before, slots = np.divmod(np.asarray(key).ravel(), self._store.slots)
+        alive = self._before[slots] == before
+        count = int(np.count_nonzero(alive))
+        if count < len(slots):
+            slots, priority = slots[alive], priority[alive]
+        self._choice.prioritise(slots, priority)
+        return count
 
+    def save(self, folder: Path) -> None:
+        """Write a snapshot as a new folder: all of it, or nothing. Raises CheckpointError where the disk is full."""
+        state = {"added": self.added, "drawn": self.drawn, "random": self._rng.bit_generator.state}
+        state["form"] = self._store.form()
+        saved.save(folder, self._arrays(), state)
 
-class Exponent:
-    """The importance exponent: on a line from `first` to `last` over `env_steps`, and `last` from then on."""
+    def restore(self, folder: Path) -> None:
+        """Become what was saved, random numbers included.
 
-    def __init__(self, first: float, last: float, env_steps: int):
-        self.first, self.last, self.env_steps = first, last, env_steps
+        Raises CheckpointError where a file is missing, cut short or altered, or the memory was another one; this one
+        is then not to be used any more.
+        """
+        state = saved.state_of(folder)
+        self._store.prepare(state["form"])
+        saved.restore(folder, self._arrays())
+        self.added, self.drawn = state["added"], state["drawn"]
+        self._rng.bit_generator.state = state["random"]
+        self._choice.restored()
 
-    def __call__(self, env_steps: int) -> float:
-        """The exponent after so many steps."""
-        return self.first + (self.last - self.first) * min(1.0, env_steps / max(1, self.env_steps))
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {"before": self._before, **self._store.arrays(), **self._choice.arrays()}
 
 
 def require_priorities(priority: Array) -> None:
     """Raises NonFiniteError in one line for the first priority that is not a finite number of 0 or more."""
-    wrong = ~(np.isfinite(priority) & (priority >= 0))
-    if wrong.any():
+    right = np.isfinite(priority) & (priority >= 0)
+    if not right.all():
         raise NonFiniteError(
-            f"a priority of {priority[wrong][0]} at row {int(np.argmax(wrong))} of {priority.size}: errors must be "
+            f"a priority of {priority[~right][0]} at row {int(np.argmin(right))} of {priority.size}: errors must be "
             "finite numbers of 0 or more; lower learning_rate, or clip rewards"
         )

@@ -22,7 +22,6 @@ class SumTree:
         self.leaves = np.zeros(-(-size // WIDTH) * WIDTH)
         self._blocks = self.leaves.reshape(-1, WIDTH)
         self._sums = np.zeros(len(self._blocks))
-        self.nbytes = self.leaves.nbytes + self._sums.nbytes
 
     @property
     def total(self) -> float:
@@ -51,6 +50,6 @@ class SumTree:
         places = block * WIDTH + leaf
         return places.reshape(shares.shape), within[np.arange(len(leaf)), leaf].reshape(shares.shape)
 
-    def restore(self) -> None:
+    def add_up(self) -> None:
         """Make all sums anew, after the leaves were written directly."""
         self._sums[:] = self._blocks.sum(axis=1)
