@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from shoal.agents.statistics import Statistics
 from shoal.errors import ConfigError
 from shoal.losses.distributions import Categorical, DiagGaussian, MultiCategorical, only_legal, split_choices
-from shoal.trees import tree_leaves, tree_map
+from shoal.trees import tree_map
 from shoal.types import ACTION_MASK, ActionSpec, Array, Box, EnvSpec, MultiDiscrete, PyTree, without_mask
 
 INITIAL_LOG_STD = 0.0
@@ -134,20 +134,15 @@ def make_model(model: ActorCritic, spec: EnvSpec, statistics: Statistics) -> Mod
     def distribution(params: Array, head: Array) -> Distribution:
         return distribution_over(spec.action, head, module(params).log_std)
 
-    def over_time(params: Array, rows: PyTree, goes_on: Array, memory: PyTree) -> tuple[Array, Array, PyTree]:
-        if recurrent:
-            return scanned(module(params).network, seen(params, rows), goes_on, memory, initial)
-        return *over_rows(module(params).network, seen(params, rows)), memory
-
     def unroll(params: Array, obs: PyTree, valid: Array, memory: PyTree) -> tuple[Distribution, Array]:
         rows, goes_on = flat_rows(obs), jnp.concatenate([valid, jnp.ones_like(valid[:1])])
-        head, value, _ = over_time(params, rows, goes_on, memory)
+        head, value, _ = over_time(module(params).network, seen(params, rows), goes_on, memory, initial)
         head = legal(head[: valid.size], tree_map(lambda leaf: leaf[: valid.size], rows))
         return distribution(params, head), value.reshape(goes_on.shape)
 
     def in_order(params: Array, obs: PyTree, goes_on: Array, memory: PyTree) -> tuple[Array, PyTree]:
         rows = flat_rows(obs)
-        head, _, memory = over_time(params, rows, goes_on, memory)
+        head, _, memory = over_time(module(params).network, seen(params, rows), goes_on, memory, initial)
         return legal(head, rows).reshape(*goes_on.shape, -1), memory
 
     return Model(heads, unroll, in_order, distribution, statistics, initial, recurrent, flat.size)
@@ -170,6 +165,15 @@ def over_rows(network: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
         if "__call__" in vars(kind):
             break
     return jax.vmap(network)(obs)
+
+
+def over_time(
+    network: Any, rows: PyTree, goes_on: Array, memory: PyTree, initial: PyTree
+) -> tuple[Array, Array, PyTree]:
+    """Heads and values of rows [T * B, ...], and memory after them, of any network; arguments as in `scanned`."""
+    if is_recurrent(network):
+        return scanned(network, rows, goes_on, memory, initial)
+    return *over_rows(network, rows), memory
 
 
 def scanned(network: Any, rows: PyTree, goes_on: Array, memory: PyTree, initial: PyTree) -> tuple[Array, Array, PyTree]:
