@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from shoal.errors import ConfigError, MemoryShort
 from shoal.processes.limits import free_memory
 from shoal.replay.stacks import frames_of
-from shoal.replay.sum_tree import WIDTH
+from shoal.replay.sum_tree import SPAN, WIDTH
 from shoal.trees import tree_items
 from shoal.types import ACTION_MASK, ArraySpec, EnvSpec
 
@@ -76,7 +76,7 @@ def shard_bytes(config: Any, spec: EnvSpec) -> int:
         rows = slots * (action + ROW_NUMBERS + 1) + streams * 3 * 8
     else:
         obs, rows = 2 * obs, slots * (action + ROW_NUMBERS) + 8
-    leaves = -(-slots // WIDTH) * WIDTH * 8
+    leaves = -(-slots // (WIDTH * SPAN)) * WIDTH * SPAN * 8
     choice = 2 * slots * 8 + 8 if config.priorities == "none" else leaves * (1 + (config.eviction == "priority")) + 16
     return obs + rows + choice + 4 * slots
 

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums of blocks of numbers, so that a place is found by its share of the total: a tree of two wide levels.
+"""Sums of blocks of numbers, so that a place is found by its share of the total: a tree of few and wide levels.
 
-Wide levels suit NumPy: finding n places is two searches over all of them at once, where a binary tree takes twenty.
+    1,000,000 leaves > 15,625 blocks of 64, whose sums are kept > 977 spans of 16 blocks > a search
+
+Wide levels suit NumPy. A place is found in four steps over all shares at once, where a binary tree takes twenty: among
+spans, among a span's blocks, among the eighths of a block, and among the leaves of an eighth.
 """
 
 import numpy as np
 
 from shoal.types import Array
 
-WIDTH = 64
+PART = 8
+WIDTH = PART * PART
 """leaves of a block"""
+SPAN = 16
+"""blocks that are looked at together"""
 
 
 class SumTree:
@@ -19,7 +25,8 @@ class SumTree:
     """
 
     def __init__(self, size: int):
-        self.leaves = np.zeros(-(-size // WIDTH) * WIDTH)
+        spans = -(-size // (WIDTH * SPAN))
+        self.leaves = np.zeros(spans * SPAN * WIDTH)
         self._blocks = self.leaves.reshape(-1, WIDTH)
         self._sums = np.zeros(len(self._blocks))
 
@@ -39,17 +46,40 @@ class SumTree:
 
         A leaf's part of [0, 1) is its part of the total; leaves of 0 are never found. The total must be above 0.
         """
-        ends = np.cumsum(self._sums)
+        each = np.arange(shares.size)
+        sums = self._sums.reshape(-1, SPAN)
+        ends = np.concatenate([np.zeros(1), np.cumsum(_sums_of(sums))])
         target = np.minimum(shares.ravel() * ends[-1], np.nextafter(ends[-1], 0))
-        block = np.searchsorted(ends, target, side="right")
-        within = self._blocks.take(block, axis=0)
-        inner = np.cumsum(within, axis=1)
-        # rounding may leave a rest as large as the block: then it is the last leaf that holds something
-        rest = np.minimum(target - (ends[block] - self._sums[block]), np.nextafter(inner[:, -1], 0))
-        leaf = np.count_nonzero(inner <= rest[:, None], axis=1)
-        places = block * WIDTH + leaf
-        return places.reshape(shares.shape), within[np.arange(len(leaf)), leaf].reshape(shares.shape)
+        span = np.searchsorted(ends[1:], target, side="right")
+        step, rest = _pick(sums.take(span, axis=0), target - ends[span])
+        block = span * SPAN + step
+        eighths = self._blocks.take(block, axis=0).reshape(-1, PART, PART)
+        eighth, rest = _pick(_sums_of(eighths), rest)
+        within = eighths[each, eighth]
+        leaf, _ = _pick(within, rest)
+        places = (block * PART + eighth) * PART + leaf
+        return places.reshape(shares.shape), within[each, leaf].reshape(shares.shape)
 
     def add_up(self) -> None:
         """Make all sums anew, after the leaves were written directly."""
         self._sums[:] = self._blocks.sum(axis=1)
+
+
+def _sums_of(values: Array) -> Array:
+    """Sums over a short last axis, for which `sum` is several times slower."""
+    return np.einsum("...i->...", values)
+
+
+def _pick(values: Array, rest: Array) -> tuple[Array, Array]:
+    """In which of values [N, W] laid end to end rest [N] lies, and how far into it: (index [N], rest [N]).
+
+    Rounding may leave a rest as large as all values together: then it is the end of the last one above 0. Sums are made
+    one after the other, so a value of 0 has no length.
+    """
+    ends = np.zeros((values.shape[1] + 1, len(values)))
+    ends[1:] = values.T
+    for i in range(1, len(ends)):
+        ends[i] += ends[i - 1]
+    rest = np.minimum(rest, np.nextafter(ends[-1], 0))
+    index = np.count_nonzero(ends[1:] <= rest, axis=0)
+    return index, rest - ends[index, np.arange(len(values))]
