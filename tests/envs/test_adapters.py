@@ -129,6 +129,17 @@ def test_memory_needs_memory():
     assert set(rows.obs[0, :, 0]) <= {-1, 1}
 
 
+def test_the_door_opens_with_the_key_and_hardly_ever_by_chance():
+    def right(obs):
+        return (obs[:, :-1].argmax(-1) + obs[:, -1].astype(int)) % 2
+
+    assert play("toy:key_door", right) == 1
+    assert play("toy:key_door", lambda obs: np.where(obs[:, -1] > 0, 1 - right(obs), right(obs))) == 0
+    rng = np.random.default_rng(0)
+    by_chance = play("toy:key_door", lambda obs: rng.integers(2, size=len(obs)), 6000, length=3)
+    assert by_chance == pytest.approx(1 / 16, abs=0.01)
+
+
 def test_bandit_pays_by_its_probabilities():
     for arm, probability in enumerate((0.2, 0.9)):
         mean = play("toy:bandit", lambda obs, a=arm: np.full(8, a), 1100, probabilities=[0.2, 0.9], pulls=10)

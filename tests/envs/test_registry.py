@@ -94,6 +94,7 @@ def test_callables_keep_their_settings():
         ("toy:catch", {"row": 1}, "unknown env_kwargs row; valid names: rows, columns"),
         ("toy:catch", {"rows": 1}, "rows is 1; give a whole number of at least 2"),
         ("toy:memory", {"length": 1.5}, "length is 1.5; give a whole number of at least 1"),
+        ("toy:key_door", {"length": 1}, "length is 1; give a whole number of at least 2"),
         ("toy:bandit", {"probabilities": [0.5, 2]}, "give a list of numbers within 0 .. 1"),
         ("toy:signpost", {"places": 2}, "places is 2; give a whole number of at least 3"),
         ("toy:signpost", {"places": 6}, "places is 6; give an odd number, so that one way is the shorter"),

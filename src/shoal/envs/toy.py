@@ -12,6 +12,7 @@ from shoal.envs.paced import Paced
 from shoal.envs.robots import Grasp, Reacher
 from shoal.envs.single import single_factory
 from shoal.envs.tictactoe import TicTacToe
+from shoal.envs.toy_chain import KeyDoor
 from shoal.envs.toy_choices import Dials, Gates, Signpost
 from shoal.envs.toy_vectors import Bandit, Catch, Memory, ToyVector
 from shoal.envs.wrappers.time_limit import limited_by_restart
@@ -23,6 +24,7 @@ VECTORS: dict[str, Callable[..., ToyVector]] = {
     "catch": Catch,
     "dials": Dials,
     "gates": Gates,
+    "key_door": KeyDoor,
     "memory": Memory,
     "signpost": Signpost,
 }
