@@ -75,7 +75,7 @@ CASES = [
     Case("toy:bandit", obs_depend_on_seed=False),
     Case("toy:catch"),
     Case("toy:memory", {"length": 4}),
-    Case("toy:key_door", {"length": 3}, obs_depend_on_seed=False),
+    Case("toy:key_door", {"length": 3}),
     Case("toy:signpost"),
     Case("toy:dials"),
     Case("toy:dials", {"sizes": [7], "turns": 3}),

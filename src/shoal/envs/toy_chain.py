@@ -14,8 +14,8 @@ class KeyDoor(ToyVector):
 
     In each cell one of two actions goes on and the other ends the episode with nothing; which one it is changes from
     cell to cell, and with the key in hand. Opening the door with the key returns 1 and ends the episode. Observations
-    are the cell, one-hot [length], and whether the key is held. At random one episode in 2 ** (2 * (length - 1)) pays,
-    and those that do not last two steps on average. After the cliffwalk of Schaul et al. 2016 (arXiv 1511.05952,
+    are the cell, one-hot [length], and whether the key is held. Episodes begin in the door's cell or the next one. At
+    random one in about 2 ** (2 * length - 2.6) pays, and those that do not last two steps on average. After the cliffwalk of Schaul et al. 2016 (arXiv 1511.05952,
     section 3.1).
     """
 
@@ -28,7 +28,7 @@ class KeyDoor(ToyVector):
         self._key = np.zeros(num_envs, bool)
 
     def _start(self, slots: np.ndarray, u: np.ndarray) -> None:
-        self._cell[slots], self._key[slots] = 0, False
+        self._cell[slots], self._key[slots] = u[:, 0] < 0.5, False
 
     def _advance(self, slots: np.ndarray, action: np.ndarray) -> tuple[Any, Any]:
         cell, key = self._cell[slots], self._key[slots]
