@@ -27,6 +27,7 @@ MODULES = (
     "benchmarks.learning.scaling",
     "benchmarks.throughput.pong",
     "benchmarks.throughput.samplers",
+    "benchmarks.throughput.replay",
     "benchmarks.peers.cartpole_ppo",
     "benchmarks.peers.on_device_ppo",
 )

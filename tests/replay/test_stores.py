@@ -49,10 +49,10 @@ def test_rows_are_read_as_they_were_written(store, filled_up, lost):
         assert memory.size <= memory.capacity
 
 
-@pytest.mark.parametrize("n_step, unroll", ((1, 8), (8, 8), (5, 7)))
-def test_any_number_of_steps(n_step, unroll):
-    settings = Settings(n_step=n_step, unroll_length=unroll, envs_per_actor=2)
-    made = stream(settings, 20, lost=0.2, filled_up="others")
+@pytest.mark.parametrize("n_step, unroll, envs", ((1, 8, 2), (8, 8, 2), (5, 7, 2), (1, 2, 1)))
+def test_any_number_of_steps(n_step, unroll, envs):
+    settings = Settings(n_step=n_step, unroll_length=unroll, envs_per_actor=envs)
+    made = stream(settings, 40, lost=0.2, filled_up="others")
     memory = make_memory(settings, PICTURES, 0)
     for message in made.messages:
         memory.add(message)

@@ -10,6 +10,8 @@ A stack that neither follows from the one before it nor is filled up so (where m
 frames are put into cells of their own, which the ring leaves free before it.
 """
 
+import math
+
 import numpy as np
 
 from shoal.types import Array
@@ -86,8 +88,8 @@ class Stacked:
 
 def _same(a: Array, b: Array | int, axes: int) -> Array:
     """Where all of a and b are equal, over all axes but the first so many."""
-    equal = a == b
-    return equal.reshape(*equal.shape[:axes], -1).all(-1)
+    equal = np.asarray(a == b)
+    return equal.reshape(*equal.shape[:axes], math.prod(equal.shape[axes:])).all(-1)
 
 
 def frames_of(shape: tuple[int, ...], dtype: str, frame_stack: int) -> int:
