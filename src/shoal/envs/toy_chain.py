@@ -15,8 +15,8 @@ class KeyDoor(ToyVector):
     In each cell one of two actions goes on and the other ends the episode with nothing; which one it is changes from
     cell to cell, and with the key in hand. Opening the door with the key returns 1 and ends the episode. Observations
     are the cell, one-hot [length], and whether the key is held. Episodes begin in the door's cell or the next one. At
-    random one in about 2 ** (2 * length - 2.6) pays, and those that do not last two steps on average. After the cliffwalk of Schaul et al. 2016 (arXiv 1511.05952,
-    section 3.1).
+    random one in about 2 ** (2 * length - 2.6) pays, and those that do not last two steps on average. After the
+    cliffwalk of Schaul et al. 2016 (arXiv 1511.05952, section 3.1).
     """
 
     def __init__(self, num_envs: int, first_index: int = 0, *, length: int = 5):
