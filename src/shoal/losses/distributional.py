@@ -21,9 +21,9 @@ def project(z: Array, probability: Array, low: float, high: float) -> Array:
     Check: keeps the mean of what lies between the ends, and the sum always.
     """
     require_equal_shapes(z=z, probability=probability)
-    atoms = jnp.linspace(low, high, z.shape[-1])
+    atoms = jnp.linspace(low, high, z.shape[-1]).reshape(*(1,) * (z.ndim - 1), -1, 1)
     step = (high - low) / (z.shape[-1] - 1)
-    distance = jnp.abs(jnp.clip(z, low, high)[..., None, :] - atoms[:, None])  # [..., atom, point]
+    distance = jnp.abs(jnp.clip(z, low, high)[..., None, :] - atoms)  # [..., atom, point]
     return jnp.sum(jnp.maximum(0.0, 1.0 - distance / step) * probability[..., None, :], -1)
 
 
