@@ -7,6 +7,7 @@ from cli.shell import one_line_of, refusal, shoal_each
 
 TRAIN = ("train", "ppo", "--env", "CartPole-v1")
 PROCESSES = (*TRAIN, "--engine", "processes")
+APEX = ("train", "apex", "--env", "CartPole-v1")
 
 CASES = [
     # (words, parts of the line that name the value and the remedy)
@@ -42,6 +43,9 @@ CASES = [
     ((*PROCESSES, "--unroll-length", "2000000000"), ("needs", "bytes", "are free", "unroll_length")),
     ((*PROCESSES, "--num-actors", "10000000"), ("10000000 worker processes need", "open files", "ulimit")),
     ((*PROCESSES, "--hang-seconds", "0"), ("hang_seconds=0.0", "--hang-seconds")),
+    ((*APEX, "--replay-capacity", "1000000000000"), ("rows of CartPole-v1 need", "bytes", "--replay-capacity")),
+    ((*APEX, "--n-step", "1000"), ("n_step=1000", "--n-step")),
+    ((*APEX, "--eviction", "priority", "--priorities", "none"), ("eviction='priority'", "--priorities proportional")),
     (("race", "--env", "CartPole-v1", "--env-steps", "100"), ("two or more",)),
     (("race", "ppo", "--env", "CartPole-v1", "--env-steps", "100"), ("two or more",)),
     (("race", "ppo", "ppo", "--env", "CartPole-v1", "--env-steps", "100"), ("different",)),

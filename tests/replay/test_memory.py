@@ -4,15 +4,17 @@
 import dataclasses
 
 import numpy as np
+import psutil
 import pytest
 from scipy import stats
 
 from replay.made_up import PICTURES, Settings, sequences, stream
 from shoal.errors import CheckpointError, ConfigError, MemoryShort, NonFiniteError
+from shoal.processes.limits import free_memory
 from shoal.replay import make_memory, require_replay_room, saved, shard_bytes
 from shoal.replay.memory import Exponent
 from shoal.trees import tree_leaves
-from shoal.types import ArraySpec, Discrete, EnvSpec
+from shoal.types import ArraySpec, Discrete, EnvSpec, Transitions
 
 PRIORITISED = Settings(priorities="proportional", replay_capacity=300)
 
@@ -206,6 +208,33 @@ def test_size_is_as_stated(kind):
     settings, made = KINDS[kind]
     memory = make_memory(settings, PICTURES, 0)
     assert memory.nbytes == shard_bytes(settings, PICTURES)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_million_frames_of_atari_take_what_is_stated():
+    atari = EnvSpec("ale:pong", ArraySpec((4, 84, 84), "uint8"), Discrete(6))
+    settings = Settings(replay_capacity=10**6, envs_per_actor=8, unroll_length=100, priorities="proportional", n_step=1)
+    stated = shard_bytes(settings, atari)
+    if free_memory() < 1.2 * stated:
+        pytest.skip(f"needs {stated:,} bytes")
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (100, 8, 84, 84), np.uint8)
+    stacks = np.stack([np.roll(frames, back, axis=0) for back in (3, 2, 1, 0)], axis=2)
+    shape = (100, 8)
+    message = Transitions(
+        np.concatenate([stacks, stacks[:1]]), np.zeros(shape, np.int32), np.zeros(shape, np.float32),
+        np.ones(shape, np.float32), np.ones(shape, np.int32), np.ones(shape, bool), np.zeros(8, np.int64),
+        np.arange(8), random.random(shape),
+    )  # fmt: skip
+    before = psutil.Process().memory_info().rss
+    memory = make_memory(settings, atari, 0)
+    for _ in range(10**6 // 800):
+        memory.add(message)
+    taken = psutil.Process().memory_info().rss - before
+    assert memory.size == 10**6
+    assert memory.nbytes == stated
+    assert abs(taken / stated - 1) < 0.1
 
 
 def test_shards_share_the_capacity():

@@ -20,6 +20,7 @@ from shoal.envs.pool import in_workers, require_workers
 from shoal.envs.wrappers import wrapped
 from shoal.errors import ConfigError
 from shoal.processes.limits import require_files, require_memory
+from shoal.replay import require_replay_room
 from shoal.trees import tree_leaves
 from shoal.types import EnvSpec
 
@@ -60,6 +61,8 @@ def require_sampling(config: Any, factory: EnvFactory, network: Any) -> None:
     ):  # fmt: skip
         if wanted and not alone:
             refuse_factory_together(factory, setting)
+    if hasattr(config, "replay_capacity"):
+        require_replay_room(config, factory.spec)
 
 
 def make_parts(module: ModuleType, config: Any, factory: EnvFactory, network: Any) -> Parts:
