@@ -75,6 +75,7 @@ def replay_config_of(architecture: str, updates: int, fields: dict[str, Any]) ->
     own = {
         "gorila": {"pushes_per_visit": 1, "target_versions": 3, "actors_ahead": 0},
         "apex": {"params_interval": UNROLL, "actors_ahead": 0},
+        "r2d2": {"params_interval": UNROLL, "actors_ahead": 0, "sequence_length": 6, "burn_in": 2, "batch_size": 2},
     }
     rows = fields["num_actors"] * fields["envs_per_actor"] * fields["unroll_length"]
     small = {"replay_start": rows, "batch_size": 8, "replay_ratio": 8 / rows, "n_step": 2, **own.get(architecture, {})}

@@ -17,8 +17,10 @@ from shoal.engines import make_engine, nbytes
 from shoal.placement.flow import CARTPOLE, CARTPOLE_PARAMS, UPDATES, flow_of
 from shoal.placement.twins import EPISODE_LENGTH, TwinEnv, twin_agent, twin_learner, zeros
 
-FIELDS = {"pg": {"step": "d"}}
-"""where the bytes of a message depend on how long episodes last, a setting in which none does"""
+FIELDS = {"pg": {"step": "d"}, "apex": {"dueling": False}, "r2d2": {"dueling": False}}
+"""where the bytes of a message depend on how long episodes last, a setting in which none does; networks of one form"""
+FIRST_DIFFERS = {"seed": 0.02, "gorila": 0.01, "apex": 0.01}
+"""an actor's first message is larger or smaller than all others"""
 
 
 def facts_of(row):
@@ -48,9 +50,10 @@ def test_the_flow_on_twins_is_that_of_a_real_run(architecture):
     fields = FIELDS.get(architecture, {})
     twin, real = flow_of(architecture, **fields), real_flow(architecture, **fields)
     assert [facts_of(row) for row in twin] == [facts_of(row) for row in real]
-    first_differs = 0.02 if architecture == "seed" else 0  # an actor's first request is larger than all others
-    assert [bytes_of(row) for row in twin] == pytest.approx([bytes_of(row) for row in real], rel=first_differs)
-    received = next(row for row in twin if row["message"] in ("TRAJ", "GRAD"))
+    if architecture != "r2d2":  # how many sequences are complete depends on episodes
+        same = pytest.approx([bytes_of(row) for row in real], rel=FIRST_DIFFERS.get(architecture, 0))
+        assert [bytes_of(row) for row in twin] == same
+    received = next(row for row in twin if row["message"] in ("TRAJ", "GRAD", "TRANS"))
     assert received["count"] >= UPDATES
 
 

@@ -19,18 +19,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shoal.actors.rated import act_rated
-from shoal.architectures.base import Parts, keep
+from shoal.architectures.base import Parts, keep, require
 from shoal.architectures.distributed import DistributedConfig, run_distributed
 from shoal.architectures.replay_rounds import make_replay_learner, make_value_agent
-from shoal.architectures.replayed import ValueConfig
+from shoal.architectures.replayed import ControlConfig, ValueConfig
 
 MUST_CROSS = ("TRANS actor>replay", "BATCH replay>learner", "PRIO learner>replay", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD *>*", "TRAJ *>*", "OBS *>*", "PARAM learner>replay")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(DistributedConfig, ValueConfig):
+class Config(DistributedConfig, ValueConfig, ControlConfig):
     """Settings for Ape-X."""
+
+    agent: Literal["dqn", "ddpg"] = "dqn"
+    """what is learnt: values of whole-number actions, or a policy and its critic, for actions that are real numbers"""
 
     unroll_length: int = 50
     """steps per message"""
@@ -54,15 +57,37 @@ class Config(DistributedConfig, ValueConfig):
     """update rule"""
     max_grad_norm: float = 40.0
     """gradients longer than this are scaled down to it"""
-    agent: Literal["dqn"] = "dqn"
-    """what is learnt: values of whole-number actions"""
+    target_rate: float = 1.0
+    """tau: the part of the newest params that target params take over; 1: all, see target_interval"""
+    twin: bool = False
+    """two critics, of which targets trust the lower (ddpg)"""
+    policy_delay: int = 1
+    """critic steps for each step of the policy (ddpg)"""
+    target_noise: float = 0.0
+    """deviation of what is added to the target policy's actions (ddpg)"""
+    target_noise_clip: float = 0.5
+    """what is added is at most this large (ddpg)"""
 
     def explores_as(self, actor: int) -> float:
-        """The number that an actor's params carry."""
-        return self.epsilon_of(actor)
+        """The number that an actor's params carry: its share of random actions, or the deviation of added noise."""
+        return self.epsilon_of(actor) if self.agent == "dqn" else self.exploration_noise
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self, ("policy_delay",), lambda x: x > 0, "must be above 0")
+        require(self, ("target_noise", "target_noise_clip"), lambda x: x >= 0, "must be 0 or more")
 
 
-make_agent, make_learner = make_value_agent, make_replay_learner
+def make_agent(config: Config, spec, network):
+    """Values of actions, or a policy and its critics."""
+    if config.agent == "dqn":
+        return make_value_agent(config, spec, network)
+    from shoal.agents.ddpg import make_ddpg
+
+    return make_ddpg(spec, network, config)
+
+
+make_learner = make_replay_learner
 
 
 def run(config: Config, parts: Parts, state=None, visit=keep):

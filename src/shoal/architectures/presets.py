@@ -44,8 +44,15 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "pg": {"learning_rate": 3e-3},
     "a3c": {"envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "learning_rate": 2e-3,
             "entropy_cost": 0.003},
-    "gorila": {},
-    "apex": {},
+    "gorila": {"envs_per_actor": 8, "batch_size": 128, "replay_capacity": 50_000, "n_step": 3, "learning_rate": 0.03,
+               "double_q": True, "epsilon_final": 0.01, "pushes_per_visit": 100, "anneal_learning_rate": True},
+    "apex": {"env_steps": 150_000, "envs_per_actor": 8, "unroll_length": 16, "batch_size": 128, "replay_ratio": 8.0,
+             "replay_capacity": 50_000, "target_interval": 1_000, "dueling": False, "epsilon_base": 0.1,
+             "epsilon_exponent": 3.0, "minibatches": 4, "params_interval": 16, "anneal_learning_rate": True},
+    "r2d2": {"env_steps": 40_000, "envs_per_actor": 4, "unroll_length": 8, "sequence_length": 12, "burn_in": 4,
+             "batch_size": 16, "replay_ratio": 4.0, "replay_start": 500, "replay_capacity": 20_000,
+             "target_interval": 500, "dueling": False, "learning_rate": 2e-3, "discount": 0.99, "epsilon_base": 0.1,
+             "epsilon_exponent": 2.0, "minibatches": 2, "params_interval": 8, "anneal_learning_rate": True},
 }  # fmt: skip
 """small network, rewards of about one an episode"""
 
@@ -61,6 +68,10 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "pg": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"envs_per_actor": 4, "unroll_length": 16, "discount": 0.9, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
+    "gorila": {}, "r2d2": {},
+    "apex": {"agent": "ddpg", "env_steps": 40_000, "envs_per_actor": 4, "unroll_length": 16, "n_step": 1,
+             "batch_size": 256, "replay_ratio": 32.0, "target_interval": 0, "target_rate": 0.005, "reward_scale": 0.1,
+             "minibatches": 8, "params_interval": 16, "actors_ahead": 200},
 }  # fmt: skip
 """dense rewards of tens a step are scaled to about one; a horizon of ten steps suffices for swing-ups"""
 
@@ -82,6 +93,9 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "pg": {"env_steps": 1_000_000, "step": "d", "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"env_steps": 1_000_000, "envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
+    "gorila": {}, "r2d2": {},
+    "apex": {"agent": "ddpg", "env_steps": 1_000_000, "n_step": 5, "batch_size": 256, "target_interval": 0,
+             "target_rate": 0.005, "reward_scale": 0.1},
 }  # fmt: skip
 """numbers of every scale, so observations and rewards are normalised; PPO as in Schulman et al. 2017, table 3, with its
 2,048 steps a batch over eight environments"""
@@ -95,6 +109,7 @@ MINATAR: dict[str, dict[str, Any]] = {
     "seed": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "pg": {**_GAMES, "envs_per_actor": 32, "learning_rate": 5e-3},
     "a3c": {**_GAMES, "envs_per_actor": 32, "unroll_length": 16, "trace_decay": 0.95, "learning_rate": 2e-3},
+    "gorila": {**_GAMES}, "apex": {**_GAMES}, "r2d2": {**_GAMES},
 }
 """many environments, since they are stepped on the device, and longer runs"""
 
@@ -115,5 +130,12 @@ ATARI: dict[str, dict[str, Any]] = {
              "max_grad_norm": 40.0},
     "a3c": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 1, "unroll_length": 5, "reward_clip": 1.0,
             "learning_rate": 7e-4, "max_grad_norm": 40.0},
+    "gorila": {"env_steps": 10_000_000, "envs_per_actor": 4, "reward_clip": 1.0, "epsilon_final": 0.1,
+               "epsilon_steps": 1_000_000, "replay_start": 50_000},
+    "apex": {"env_steps": 10_000_000, "envs_per_actor": 8, "reward_clip": 1.0, "optimiser": "rmsprop",
+             "learning_rate": 6.25e-5, "optimiser_decay": 0.95, "optimiser_epsilon": 1.5e-7, "optimiser_centred": True,
+             "replay_start": 50_000, "target_interval": 40_000},
+    "r2d2": {"env_steps": 10_000_000, "envs_per_actor": 8, "learning_rate": 1e-4, "optimiser_epsilon": 1e-3,
+             "replay_start": 50_000, "target_interval": 40_000},
 }  # fmt: skip
 """rewards clipped to one as in the papers; network costs dominate on a CPU"""

@@ -18,10 +18,11 @@ ARCHITECTURES = {
     "a3c": "shoal.architectures.a3c",
     "gorila": "shoal.architectures.gorila",
     "apex": "shoal.architectures.apex",
+    "r2d2": "shoal.architectures.r2d2",
 }
 
 PLANNED = (
-    "dqn", "rainbow", "r2d2", "ddpg", "naf", "sac", "es", "alphazero",
+    "dqn", "rainbow", "ddpg", "naf", "sac", "es", "alphazero",
     "pbt", "ftw", "rapid", "gps",
 )  # fmt: skip
 
