@@ -25,6 +25,7 @@ MODULES = (
     "benchmarks.learning.forms",
     "benchmarks.learning.on_device",
     "benchmarks.learning.scaling",
+    "benchmarks.learning.replay_scaling",
     "benchmarks.throughput.pong",
     "benchmarks.throughput.samplers",
     "benchmarks.throughput.replay",

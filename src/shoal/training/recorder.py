@@ -240,7 +240,7 @@ class Recorder:
         }
         if row.get("noise/signal", 0.0) > 0:
             row["noise/scale"] = row["noise/trace"] / row["noise/signal"]
-        if self._lags:
+        if any(lags.size for lags in self._lags):  # who only collects for a memory notes episodes without lag
             lags = np.concatenate(self._lags)
             row |= {"policy_lag_mean": float(lags.mean()), "policy_lag_max": int(lags.max())}
         row |= self._inference_batches()
