@@ -2,6 +2,7 @@
 """Small environments' forms, agents for them, and trajectories that those agents could have made."""
 
 import functools
+import importlib
 
 import equinox as eqx
 import jax
@@ -11,13 +12,12 @@ import numpy as np
 from reference import trajectories
 from shoal.actors.rollout import DiscountedReturns, EpisodeCounter
 from shoal.agents.host_policy import reset_memory
-from shoal.architectures import registry
 from shoal.learners.base import WITHOUT_TIME
 from shoal.networks.entries import Entries
 from shoal.networks.mlp import Mlp
 from shoal.networks.recurrent import Gru, Lstm
 from shoal.trees import read_at, tree_map
-from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete, Trajectory
+from shoal.types import ArraySpec, Batch, Box, Discrete, EnvSpec, MultiDiscrete, Trajectory
 
 DISCRETE = EnvSpec("made:discrete", ArraySpec((3,), "float32"), Discrete(4))
 BOX = EnvSpec("made:box", ArraySpec((3,), "float32"), Box((2,), (-2.0, -1.0), (2.0, 1.0)))
@@ -133,7 +133,7 @@ class _Form:
 
 @functools.cache
 def _make_agent(architecture, form, network, **fields):
-    module = registry.load(architecture)
+    module = importlib.import_module(f"shoal.architectures.{architecture}")
     return module.make_agent(module.Config(**fields), form.spec, network)
 
 
@@ -191,6 +191,26 @@ def make_trajectory(agent, spec, params, seed=0, steps=7, num_envs=4, memory=Non
         episode_return=episode_return,
         episode_length=episode_length,
         discounted_return=DiscountedReturns(num_envs, 0.99).count(reward, made.ended),
+    )
+
+
+def make_batch(spec, seed=0, rows=12) -> Batch:
+    """What a replay memory could have drawn: random rows, some of which nothing follows, and uneven weights."""
+    rng = np.random.default_rng(seed)
+    reward, weight = rng.normal(size=rows), rng.uniform(0.2, 1.0, rows)
+    if isinstance(spec.action, Box):
+        action = rng.uniform(-1, 1, (rows, *spec.action.shape)).astype(np.float32)
+    else:
+        action = rng.integers(0, spec.action.n, rows).astype(np.int32)
+    return Batch(
+        obs=random_obs(spec, rng, rows),
+        action=action,
+        reward=reward.astype(np.float32),
+        discount=np.where(rng.random(rows) < 0.3, 0, 0.97).astype(np.float32),
+        next_obs=random_obs(spec, rng, rows),
+        weight=weight.astype(np.float32),
+        key=np.arange(rows),
+        version=np.zeros(rows, np.int64),
     )
 
 

@@ -10,16 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from shoal.agents.actor_critic import Learning
-from shoal.agents.base import Part, Replayed
+from shoal.agents.base import Replayed
 from shoal.agents.model import Model
 from shoal.agents.objectives import flat, rewards_learnt
 from shoal.trees import tree_leaves, tree_map
 from shoal.types import Array, Batch, PyTree, Trajectory
 
 
-def learning_by(
-    replayed: Replayed, size: int, prepare: Callable[[Array, Trajectory], Any], parts: tuple[Part, ...] = ()
-) -> Learning:
+def learning_by(replayed: Replayed, size: int, prepare: Callable[[Array, Trajectory], Any]) -> Learning:
     """How an agent learns from a memory, and under schemes that hand it trajectories: `prepare` makes of one what
     `replayed.loss` takes.
 
@@ -34,7 +32,7 @@ def learning_by(
         total, (_, metrics) = replayed.loss(params[:size], jax.lax.stop_gradient(held), batch, key_from(params))
         return total, metrics
 
-    return Learning(prepare, loss, replayed._replace(parts=parts))
+    return Learning(prepare, loss, replayed)
 
 
 def key_from(params: Array) -> Array:
