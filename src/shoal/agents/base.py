@@ -3,9 +3,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from shoal.types import Array, Batch, PyTree, Sequences, Trajectory
+from shoal.types import Array, PyTree, Trajectory
 
 
 class Judged(NamedTuple):
@@ -31,9 +31,10 @@ class Part(NamedTuple):
 class Replayed(NamedTuple):
     """How an agent learns from what a replay memory draws."""
 
-    loss: Callable[[Array, Array, Batch | Sequences, Array], tuple[Array, tuple[Array, dict[str, Array]]]]
-    """(params [P], params [P] that targets are made with, rows, key) -> (loss, (error, metrics)); traced by JAX.
-    `error` [N] says how far each row was off, without gradient: what it is drawn by. The `key` is for noise"""
+    loss: Callable[[Array, Array, Any, Array], tuple[Any, tuple[Array, dict[str, Any]]]]
+    """(params [P], params [P] that targets are made with, a `Batch` or `Sequences`, key) -> (loss, (error, metrics));
+    traced by JAX. `error` [N] says how far each row was off, without gradient: what it is drawn by. The `key` is for
+    noise"""
     parts: tuple[Part, ...] = ()
     """what has an optimiser of its own; () where one serves all params"""
 
@@ -72,6 +73,9 @@ class Acting:
     judge: Callable[[Any, PyTree, Array, Array], Judged] | None = None
     """(bound, obs [T, B, ...], action [T, B, ...], head [T, B, K]) -> what these params held of the actions; NumPy,
     once per unroll. None where the policy knows no value of actions"""
+
+
+AnyActing = TypeVar("AnyActing", bound=Acting)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

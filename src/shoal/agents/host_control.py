@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.agents.base import Acting, Judged
+from shoal.agents.base import AnyActing, Judged
 from shoal.agents.host_math import log_prob_gaussian
 from shoal.agents.host_values import NO_NOISE
 from shoal.types import Array, Discrete, EnvSpec, PyTree
@@ -42,7 +42,7 @@ class Control:
         return replace(spec, action=Discrete(self.outputs))
 
 
-def acting_on_control(acting: Acting, control: Control, spec: EnvSpec, value: Value | None = None) -> Acting:
+def acting_on_control(acting: AnyActing, control: Control, spec: EnvSpec, value: Value | None = None) -> AnyActing:
     """How to act on what `acting`, made for `control.head_spec(spec)`, gives as heads. Heads are then the actions
     themselves [B, D], or where the policy is drawn from [means | log deviations].
 

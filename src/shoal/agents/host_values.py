@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shoal.agents import host_math
-from shoal.agents.base import Acting, Judged
+from shoal.agents.base import AnyActing, Judged
 from shoal.types import ACTION_MASK, Array, Discrete, EnvSpec, PyTree, without_mask
 
 NO_NOISE = np.float32(0)
@@ -69,7 +69,7 @@ def read_values(reading: Reading, head: np.ndarray) -> np.ndarray:
     return share @ np.linspace(reading.low, reading.high, reading.atoms, dtype=np.float32)
 
 
-def acting_on_values(acting: Acting, reading: Reading, spec: EnvSpec) -> Acting:
+def acting_on_values(acting: AnyActing, reading: Reading, spec: EnvSpec) -> AnyActing:
     """How to act on what `acting`, made for `reading.head_spec(spec)`, gives as heads. Heads are then values [B, A].
 
     Check: in NumPy and in JAX actions are the same for the same noise.
