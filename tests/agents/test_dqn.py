@@ -147,7 +147,7 @@ def test_an_exported_policy_takes_the_best_action(tmp_path, form):
 
 
 def test_other_actions_and_memory_are_refused():
-    with pytest.raises(ConfigError, match="cannot take the Box actions"):
+    with pytest.raises(ConfigError, match="takes Box actions; use one with a policy"):
         make_agent("dqn", BOX)
     with pytest.raises(ConfigError, match="carries no memory"):
         make_agent("dqn", dataclasses.replace(DISCRETE, action=type(DISCRETE.action)(2)), Recaller)

@@ -84,6 +84,7 @@ def make_action_values(
 
     Check: acting in NumPy and in JAX give the same actions for the same noise.
     """
+    require_whole_numbers(spec, f"agent={config.agent}", "agent actor_critic")
     minimised = objective(config)
 
     def learning(model: Model, reading: Reading) -> Learning:
@@ -116,11 +117,7 @@ def make_valuing(
 
     Check: acting in NumPy and in JAX give the same actions for the same noise.
     """
-    if not isinstance(spec.action, Discrete):
-        raise ConfigError(
-            f"an agent that values whole-number actions one by one cannot take the {type(spec.action).__name__} "
-            f"actions of {spec.id}; use one with a policy, such as ppo or sac"
-        )
+    require_whole_numbers(spec, "this agent", "one with a policy, such as ppo or sac")
     reading = Reading(spec.action.n, size=0, **form)
     agent = make_agent(reading.head_spec(spec), network, lambda model: learning(model, reading), config)
     reading = replace(reading, size=max(end for _, end in agent.layers.values()))
@@ -137,6 +134,15 @@ def make_valuing(
         observe=lambda params, batch: agent.observe(params, batch._replace(obs=seen(spec, batch.obs))),
         plan=agent.plan and {**agent.plan, "reading": asdict(reading)},
     )
+
+
+def require_whole_numbers(spec: EnvSpec, who: str, remedy: str) -> None:
+    """Raises ConfigError for other actions than one whole number."""
+    if not isinstance(spec.action, Discrete):
+        raise ConfigError(
+            f"{who} values whole-number actions one by one, {spec.id} takes {type(spec.action).__name__} actions; use "
+            f"{remedy}"
+        )
 
 
 def with_values(model: Model, reading: Reading, spec: EnvSpec) -> Model:
