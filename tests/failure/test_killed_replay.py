@@ -5,7 +5,7 @@ on to its end.
 
 import pytest
 
-ENV_STEPS = 3_000
+ENV_STEPS = 1_500
 SMALL = {"replay_start": 64, "batch_size": 16, "replay_ratio": 0.5, "n_step": 2, "env_steps": ENV_STEPS}
 
 
@@ -29,7 +29,8 @@ def test_killed_actors_leave_the_rest_of_apex_running(start):
 @pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "role"), [("apex", "replay"), ("gorila", "replay"), ("gorila", "learner")])
 def test_a_killed_memory_or_learner_is_started_anew(start, architecture, role):
-    run = start(architecture, num_actors=2, **SMALL)
+    own = {"pushes_per_visit": 1} if architecture == "gorila" else {}
+    run = start(architecture, num_actors=2, **SMALL, **own)
     run.until_training(2)
     others = run.children() - run.stepping()
     done = set()

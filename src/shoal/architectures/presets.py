@@ -69,7 +69,7 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "a3c": {"envs_per_actor": 4, "unroll_length": 16, "discount": 0.9, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
     "gorila": {}, "r2d2": {},
-    "apex": {"agent": "ddpg", "env_steps": 40_000, "envs_per_actor": 4, "unroll_length": 16, "n_step": 1,
+    "apex": {"agent": "ddpg", "env_steps": 60_000, "envs_per_actor": 4, "unroll_length": 16, "n_step": 1,
              "batch_size": 256, "replay_ratio": 32.0, "target_interval": 0, "target_rate": 0.005, "reward_scale": 0.1,
              "minibatches": 8, "params_interval": 16, "actors_ahead": 200},
 }  # fmt: skip
