@@ -117,8 +117,8 @@ def make_valuing(
 
     Check: acting in NumPy and in JAX give the same actions for the same noise.
     """
-    require_whole_numbers(spec, "this agent", "one with a policy, such as ppo or sac")
-    reading = Reading(spec.action.n, size=0, **form)
+    actions = require_whole_numbers(spec, "this agent", "one with a policy, such as ppo or sac")
+    reading = Reading(actions.n, size=0, **form)
     agent = make_agent(reading.head_spec(spec), network, lambda model: learning(model, reading), config)
     reading = replace(reading, size=max(end for _, end in agent.layers.values()))
 
@@ -136,13 +136,14 @@ def make_valuing(
     )
 
 
-def require_whole_numbers(spec: EnvSpec, who: str, remedy: str) -> None:
-    """Raises ConfigError for other actions than one whole number."""
+def require_whole_numbers(spec: EnvSpec, who: str, remedy: str) -> Discrete:
+    """The actions, if each is one whole number. Raises ConfigError for others."""
     if not isinstance(spec.action, Discrete):
         raise ConfigError(
             f"{who} values whole-number actions one by one, {spec.id} takes {type(spec.action).__name__} actions; use "
             f"{remedy}"
         )
+    return spec.action
 
 
 def with_values(model: Model, reading: Reading, spec: EnvSpec) -> Model:
