@@ -103,7 +103,7 @@ MUJOCO: dict[str, dict[str, Any]] = {
 _GAMES: dict[str, Any] = {"env_steps": 2_000_000, "envs_per_actor": 64}
 MINATAR: dict[str, dict[str, Any]] = {
     "a2c": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3},
-    "ppo": {**_GAMES, "unroll_length": 128, "minibatches": 8, "learning_rate": 2.5e-3},
+    "ppo": {**_GAMES, "unroll_length": 128, "minibatches": 8, "learning_rate": 2.5e-3, "entropy_cost": 0.02},
     "impala": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "appo": {**_GAMES, "batch_trajectories": 1, "minibatches": 8, "learning_rate": 2.5e-3},
     "seed": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
