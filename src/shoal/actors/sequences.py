@@ -36,7 +36,7 @@ def act_in_sequences(index: int, config: Any, parts: Any, params: Store, sequenc
         collect_freely(index, config, params, sequences, sampler)
 
 
-def start_sequences(index: int, config: Any, parts: Any, epoch: int) -> "SequenceSampler":
+def start_sequences(index: int, config: Any, parts: Any, epoch: int = 0) -> "SequenceSampler":
     """The sampler of actor `index`, for a replay of sequences."""
     witness = Witness(parts.agent)
     return SequenceSampler(start(index, config, parts._replace(agent=witness.agent), epoch), witness, config)
