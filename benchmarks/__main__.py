@@ -29,6 +29,7 @@ MODULES = (
     "benchmarks.throughput.pong",
     "benchmarks.throughput.samplers",
     "benchmarks.throughput.replay",
+    "benchmarks.throughput.apex_pong",
     "benchmarks.peers.cartpole_ppo",
     "benchmarks.peers.on_device_ppo",
 )

@@ -164,7 +164,8 @@ class Sequencer:
     def _complete(self, env: int, rows: Known) -> list[Cut]:
         """An environment's sequences that are complete; its place moves on to the next one."""
         cuts: list[Cut] = []
-        place, ended, there = self._places[env], rows.terminated[:, env] | rows.truncated[:, env], len(rows.reward)
+        place, there = self._places[env], len(rows.reward)
+        ended = np.logical_or(rows.terminated[:, env], rows.truncated[:, env])
         while self._in_episode(place, rows.valid[:, env]):
             assert place.opens is not None
             end = place.start + self._length
