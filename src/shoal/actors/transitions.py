@@ -64,7 +64,7 @@ class TransitionSampler:
         """The rows that `length` more steps of every environment complete."""
         trajectory = self._sampler.unroll(params, version, length)
         note_episodes(trajectory)
-        self.ended = bool((trajectory.terminated | trajectory.truncated).any())
+        self.ended = bool(np.logical_or(trajectory.terminated, trajectory.truncated).any())
         return phase("build", self._builder.transitions, trajectory)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from shoal.architectures.base import Parts, make_learner_parts
 from shoal.architectures.replayed import ReplayConfig, ValueConfig, since
 from shoal.engines import phase, system
 from shoal.replay.role import Drawn, remember_freely, remember_in_step
-from shoal.types import Sequences
+from shoal.types import Batch, Sequences
 
 MUST_CROSS = ("TRANS actor>replay", "BATCH replay>learner", "PARAM learner>actor")
 MUST_NEVER_CROSS = ("GRAD actor>*", "TRAJ *>*", "OBS *>*")
@@ -102,6 +102,7 @@ def run_realtime(name: str, config: ReplayConfig, parts: Parts, state: Any, visi
 
 def learn_from(config: ReplayConfig, parts: Parts, state: Any, drawn: Drawn, priorities: Any) -> tuple[Any, dict]:
     """A step on each minibatch of a message; (state, metrics)."""
+    assert isinstance(drawn.batch, Batch | Sequences)
     state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, drawn.env_steps)
     if config.priorities != "none":
         priorities.put((drawn.batch.key, errors))  # learner > replay
