@@ -94,7 +94,7 @@ def test_the_replay_serves_on_while_actors_are_paused(architecture):
     """In virtual time: steps of environments become so slow that none is taken any more."""
     updates = {}
     for ahead in (0, None):
-        costs = {"env_step": 1.0, "update": 1e-3, "*": 1e-6}
+        costs = {"env_step": 1.0, "update": 0.05, "*": 1e-6}
         engine, state, seen = run(architecture, "simulated", costs=costs, env_steps=900, learner_ahead=ahead)
         updates[ahead] = state.updates
     assert updates[0] == pytest.approx(400 / config_rows(architecture), abs=3)
