@@ -11,6 +11,8 @@ from shoal.records.metrics import read_rows
 TIMED = ("wall_s", "env_steps_per_s", "phase_s/", "wait_s/")
 """beginnings of the names in a row that depend on the machine"""
 
+REMEMBERED = {"replay_capacity": 1_000, "replay_start": 64, "batch_size": 8, "replay_ratio": 1.0}
+REAL = {**REMEMBERED, "time_limit": 9}
 SMALL = {"envs_per_actor": 2, "unroll_length": 8, "env_steps": 600}
 EXTRA = {
     "a2c": {},
@@ -20,12 +22,22 @@ EXTRA = {
     "seed": {"batch_trajectories": 1},
     "pg": {"num_actors": 1, "pushes_per_visit": 4},
     "a3c": {"pushes_per_visit": 4},
-}
+    "dqn": REMEMBERED,
+    "ddpg": REAL, "naf": REAL, "sac": REAL,
+    "rainbow": {**REMEMBERED, "n_step": 2},
+    "gorila": {**REMEMBERED, "pushes_per_visit": 4, "actors_ahead": 0},
+    "apex": {**REMEMBERED, "params_interval": 8, "actors_ahead": 0},
+    "r2d2": {**REMEMBERED, "batch_size": 2, "sequence_length": 6, "burn_in": 2, "params_interval": 8,
+             "actors_ahead": 0},
+}  # fmt: skip
+ENVS = {name: "Pendulum-v1" for name in ("ddpg", "naf", "sac")}
+"""of those whose actions are real numbers"""
 
 
-def train(folder, architecture="a2c", env="toy:catch", **settings):
-    """A run of a second or less."""
+def train(folder, architecture="a2c", env=None, **settings):
+    """A run of a second or less; without an environment of episodes of nine steps."""
     fields = {**SMALL, **EXTRA[architecture], **settings}
+    env = env or ENVS.get(architecture, "toy:catch")
     return training.train(architecture, env, run_dir=folder, quiet=True, **fields)
 
 

@@ -13,21 +13,30 @@ from agents.made import Narrow
 from shoal import training
 from shoal.architectures import registry
 from shoal.architectures.assemble import default_engine, segment_seed
+from shoal.architectures.replayed import ReplayConfig
 from shoal.errors import ConfigError
 from shoal.records.flow import merged_rows, read_flow
 from shoal.records.metrics import unknown_names
-from training.runs import SMALL, checkpoints, facts, train, untimed_rows
+from training.runs import ENVS, SMALL, checkpoints, facts, train, untimed_rows
 
 ARCHITECTURES = tuple(registry.ARCHITECTURES)
+REMEMBER = tuple(name for name in ARCHITECTURES if issubclass(registry.load(name).Config, ReplayConfig))
 NOT_PROMISED = {
     "a3c": {"queue_fill_frac", "step_norm", "phase_s/update", "phase_s/publish"},
     "pg": {"loss/total", "loss/value"},
+    **{name: {"policy_lag_mean", "policy_lag_max", "loss/policy", "loss/entropy"} for name in REMEMBER},
+    "gorila": {"loss/policy", "loss/entropy", "step_norm", "phase_s/update", "phase_s/publish"},
 }
-"""rows of metrics that an architecture cannot have: no queue, no learner, no critic"""
+"""rows of metrics that an architecture cannot have: no queue, no learner, no critic, no policy apart from values; rows
+of a memory have an age instead of a lag"""
 
 
 def architecture_of(result):
     return facts(result.run_dir)["architecture"]
+
+
+def observations(result, number, seed):
+    return np.random.default_rng(seed).random((number, *result.factory.spec.obs.shape)).astype(np.float32)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -46,7 +55,7 @@ def test_everything_is_there(result):
         "log.txt",
         "checkpoints",
         "report.html",
-    }
+    } | ({"replay"} if architecture_of(result) in REMEMBER else set())
     assert checkpoints(result.run_dir)[-1].name == f"step-{result.state.env_steps}"
     assert json.loads((result.run_dir / "hardware.json").read_text())["devices"][0]["platform"] == "cpu"
 
@@ -88,7 +97,7 @@ def test_rows_hold_what_is_promised(result):
     )
     assert last["env_steps"] >= SMALL["env_steps"]
     assert last["episode_length_mean"] == 9
-    assert -1 <= last["episode_return_mean"] <= 1
+    assert -9 * 16.3 <= last["episode_return_mean"] <= 1  # Pendulum's worst step, catch's best episode
 
 
 def test_rows_grow(result):
@@ -106,11 +115,14 @@ def test_rows_grow(result):
 
 def test_flow_counts_what_the_learner_received(result):
     rows = {row["message"]: row for row in merged_rows(read_flow(result.run_dir / "flow.json"))}
-    if "TRAJ" in rows:
+    if architecture_of(result) in REMEMBER:
+        assert rows["BATCH"]["count"] > 0
+    elif "TRAJ" in rows:
         assert rows["TRAJ"]["count"] == result.state.version  # one trajectory an update
     else:
         assert rows["GRAD"]["count"] >= result.state.version  # what was pushed after the last look is counted, too
-    assert rows["PARAM"]["bytes"] / rows["PARAM"]["count"] == 4 * result.state.params.size
+    numbers = rows["PARAM"]["bytes"] / rows["PARAM"]["count"] / 4 - result.state.params.size
+    assert numbers in ((0, 1) if architecture_of(result) in REMEMBER else (0,))  # one may say how to explore
 
 
 def test_load_gives_the_same_policy(result):
@@ -118,23 +130,27 @@ def test_load_gives_the_same_policy(result):
     jax.tree.map(np.testing.assert_array_equal, loaded.state, result.state)
     assert loaded.config == result.config
     assert loaded.metrics == result.metrics
-    obs = np.random.default_rng(0).random((40, 50)).astype(np.float32)
+    obs = observations(result, 40, seed=0)
     np.testing.assert_array_equal(loaded.policy(obs), result.policy(obs))
 
 
 def test_a_policy_of_a_batch_is_that_of_its_rows(result):
-    obs = np.random.default_rng(1).random((20, 50)).astype(np.float32)
+    obs = observations(result, 20, seed=1)
     batch = result.policy(obs)
-    np.testing.assert_array_equal(batch, [result.policy(row) for row in obs])
+    np.testing.assert_allclose(batch, [result.policy(row) for row in obs], rtol=1e-5, atol=1e-6)
     drawn = result.policy(np.repeat(obs[:1], 300, 0), deterministic=False)
-    assert len(set(drawn.tolist())) > 1
+    draws = len(np.unique(drawn.round(4), axis=0))
+    if architecture_of(result) in REMEMBER and architecture_of(result) != "sac":
+        assert draws == 1  # how to explore is not learnt, and does not stay with the params
+    else:
+        assert draws > 1
     np.testing.assert_array_equal(drawn, result.policy(np.repeat(obs[:1], 300, 0), deterministic=False))
-    with pytest.raises(ValueError, match="toy:catch"):
+    with pytest.raises(ValueError, match=result.factory.spec.id):
         result.policy(np.zeros((2, 49), np.float32))
 
 
 def test_an_exported_policy_acts_like_the_result_s(result, tmp_path):
-    obs = np.random.default_rng(2).random((40, 50)).astype(np.float32)
+    obs = observations(result, 40, seed=2)
     exported = shoal.load_policy(result.export(tmp_path / "policy"))
     np.testing.assert_array_equal(exported(obs), result.policy(obs))
     assert exported.spec == result.factory.spec
@@ -166,7 +182,8 @@ def test_evaluate_uses_the_checkpoint(result):
     found = shoal.evaluate(result.run_dir, episodes=12, seed=1)
     assert found["episodes"] == 12
     assert len(found["returns"]) == 12
-    assert set(found["returns"]) <= {-1.0, 1.0}
+    if architecture_of(result) not in ENVS:
+        assert set(found["returns"]) <= {-1.0, 1.0}
     assert found["return_mean"] == pytest.approx(np.mean(found["returns"]))
     assert found["length_mean"] == 9
     assert shoal.evaluate(result.run_dir, episodes=12, seed=1) == found
@@ -285,6 +302,8 @@ def test_default_engines():
         "seed": "threads",
         "pg": "threads",
         "a3c": "processes",
+        "gorila": "processes",
+        **{name: "threads" for name in REMEMBER if name != "gorila"},
     }
     a2c = registry.load("a2c").Config
     assert default_engine("a2c", a2c(num_actors=2)) == "threads"

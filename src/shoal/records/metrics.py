@@ -35,6 +35,8 @@ METRICS = (
     Metric("replay_ratio", "uses/step", "rows drawn from the replay for each that it got once learning began"),
     Metric("replay_fill_frac", "0-1", "filled share of the replay"),
     Metric("replay_age_mean", "publishes", "learner's version minus that of the params that acted, over rows drawn"),
+    Metric("gradients_rejected", "gradients", "thrown away by the parameter server because they were too old, so far"),
+    Metric("outliers_dropped", "gradients", "not pushed because their loss was far from a learner's usual, so far"),
     Metric("workers_restarted", "workers", "whose process died and was started anew, since the run's last start"),
     Metric("env_workers_restarted", "workers", "environment workers whose process died, since the run's last start"),
     Metric("trajectories_dropped", "trajectories", "thrown away because they were too old, since the run's last start"),
