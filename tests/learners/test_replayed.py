@@ -67,6 +67,10 @@ def test_targets_are_renewed_at_multiples_of_the_interval_only(learner):
         renewed.append(np.array_equal(state.optimiser.target, before))
     assert renewed == [True, False, True, False, True, False]  # before the first step both are the first params
     assert not np.array_equal(state.optimiser.target, first)
+    before = np.array(state.params)
+    passed = state._replace(env_steps=520)  # rows came that nothing was learnt for
+    state, _, _ = learner.learn(passed, groups, 530)
+    np.testing.assert_array_equal(state.optimiser.target, before)
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.25])

@@ -28,7 +28,7 @@ def preset(architecture: str, spec: EnvSpec) -> Any:
         kind = CLASSIC_CONTROL
     else:
         kind = SHORT_EPISODES
-    return config(**kind[architecture])
+    return config(**kind.get(architecture, {}))
 
 
 LONG_EPISODE = 100
@@ -68,7 +68,6 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "pg": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"envs_per_actor": 4, "unroll_length": 16, "discount": 0.9, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
-    "gorila": {}, "r2d2": {},
     "apex": {"agent": "ddpg", "env_steps": 60_000, "envs_per_actor": 4, "unroll_length": 16, "n_step": 1,
              "batch_size": 256, "replay_ratio": 32.0, "target_interval": 0, "target_rate": 0.005, "reward_scale": 0.1,
              "minibatches": 8, "params_interval": 16, "actors_ahead": 200},
@@ -93,7 +92,6 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "pg": {"env_steps": 1_000_000, "step": "d", "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"env_steps": 1_000_000, "envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
-    "gorila": {}, "r2d2": {},
     "apex": {"agent": "ddpg", "env_steps": 1_000_000, "n_step": 5, "batch_size": 256, "target_interval": 0,
              "target_rate": 0.005, "reward_scale": 0.1},
 }  # fmt: skip

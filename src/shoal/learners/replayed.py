@@ -28,6 +28,8 @@ class Held(NamedTuple):
     """[P] params that targets are made with"""
     seed: Array
     """of the noise in losses"""
+    renewed: Array
+    """intervals of env steps that were over when the target was last made with newer params"""
 
 
 def make_replayed(
@@ -45,20 +47,21 @@ def make_replayed(
     stepping, gradient_of, steps = stepped_by(agent, optimiser, config)
     interval, rate = config.target_interval, np.float32(config.target_rate)
     compiled_steps = spread.compiled(steps, (SAME, SAME, COLUMNS, SAME, SAME), (SAME, SAME, COLUMNS, SAME))
-    compiled_refresh = jax.jit(lambda held, params: held._replace(target=moved(held.target, params, rate)))
+    compiled_moved = jax.jit(lambda target, params: moved(target, params, rate))
     compiled_gradient = jax.jit(gradient_of)
 
     def init(seed: int) -> LearnerState:
         params = jnp.asarray(agent.init(seed))
-        held = Held(stepping.init(params), params, jnp.uint32(seed % 2**32))
+        held = Held(stepping.init(params), params, jnp.uint32(seed % 2**32), jnp.int32(0))
         return LearnerState(params, held, updates=0, env_steps=0, version=0)
 
     def learn(
         state: LearnerState, batch: Batch | Sequences, env_steps: int
     ) -> tuple[LearnerState, np.ndarray, dict[str, float]]:
         params, held, number = state.params, state.optimiser, state.updates
-        if interval and env_steps // interval > state.env_steps // interval:
-            held = compiled_refresh(held, params)
+        if interval and env_steps // interval > int(held.renewed):
+            target = compiled_moved(held.target, params)
+            held = held._replace(target=target, renewed=np.int32(env_steps // interval))
         learning_rate = np.float32(schedule(env_steps))
         seen = []
         for group in minibatches_of(batch, one_by_one=agent.sees_frames):
