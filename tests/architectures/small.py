@@ -17,11 +17,14 @@ from shoal.engines.base import Engine
 
 NAMES = tuple(registry.ARCHITECTURES)
 ENV = "toy:catch"
+REAL_ENV = "Pendulum-v1"
 NUM_ACTORS, ENVS_PER_ACTOR, UNROLL = 2, 2, 6
 WITHOUT_TRAJECTORIES = ("a3c",)
 """architectures whose workers learn: what they look at crosses nowhere"""
 REPLAY = tuple(name for name in NAMES if issubclass(registry.load(name).Config, ReplayConfig))
 """architectures that learn from a memory"""
+REAL = ("ddpg", "naf", "sac")
+"""those whose actions are real numbers"""
 CARRY_MEMORY = tuple(name for name in NAMES if getattr(registry.load(name), "CARRIES_MEMORY", False))
 
 
@@ -83,8 +86,9 @@ def replay_config_of(architecture: str, updates: int, fields: dict[str, Any]) ->
     return dataclasses.replace(config, env_steps=(updates + 3) * rows)
 
 
-def parts_of(architecture: str, config: Any, env: str = ENV, network: str = "auto") -> Parts:
-    """Real parts on a real environment."""
+def parts_of(architecture: str, config: Any, env: str = "", network: str = "auto") -> Parts:
+    """Real parts on a real environment, one that suits the architecture if none is named."""
+    env = env or (REAL_ENV if architecture in REAL else ENV)
     module, factory = registry.load(architecture), envs.resolve(env)
     return make_parts(module, config, factory, network)
 

@@ -77,7 +77,7 @@ def test_unknown_architectures_name_the_nearest():
     with pytest.raises(ConfigError, match="impala"):
         registry.load("impalla")
     with pytest.raises(ConfigError, match="does not work yet"):
-        registry.load("apex")
+        registry.load("alphazero")
 
 
 @pytest.mark.parametrize("architecture", NAMES)
