@@ -300,6 +300,7 @@ def test_seconds_are_summed_over_workers_wherever_they_are(kind):
     assert engine.now() < 4 * 0.1 + 1.0
 
 
+@pytest.mark.alone
 def test_waits_are_timed_where_the_wire_is():
     def program():
         with system("s", "learner") as s:

@@ -108,6 +108,7 @@ def test_command_line(capsys, tmp_path):
     assert json.loads(path.read_text())["env"]["id"] == "toy:bandit"
 
 
+@pytest.mark.alone
 def test_settings_of_the_environment_reach_it_and_the_line_to_run(capsys):
     words = ["--env", "toy:paced", "--env-kwargs", '{"step_s": 0.002, "episode_steps": 5}']
     assert command.run(words, seconds=SHORT) == 0
