@@ -33,13 +33,13 @@ def test_a_killed_memory_or_learner_is_started_anew(start, architecture, role):
     run = start(architecture, num_actors=2, **SMALL, **own)
     run.until_training(2)
     others = run.children() - run.stepping()
-    done = set()
+    killed = set()
     for victim in sorted(others):
         run.kill(victim)
         run.until(lambda victim=victim: lines_about(run, victim))
-        done |= {line.split(f"/{architecture} ")[1].split("/")[0] for line in lines_about(run, victim)}
-        if role in done:
+        killed |= {line.split(f"/{architecture} ")[1].split("/")[0] for line in lines_about(run, victim)}
+        if role in killed:
             break
-    assert role in done
+    assert role in killed
     assert run.end() == 0, run.said()
     assert run.is_whole(ENV_STEPS)["workers_restarted"] >= 1

@@ -107,7 +107,9 @@ MINATAR: dict[str, dict[str, Any]] = {
     "seed": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "pg": {**_GAMES, "envs_per_actor": 32, "learning_rate": 5e-3},
     "a3c": {**_GAMES, "envs_per_actor": 32, "unroll_length": 16, "trace_decay": 0.95, "learning_rate": 2e-3},
-    "gorila": {**_GAMES}, "apex": {**_GAMES}, "r2d2": {**_GAMES},
+    "gorila": {**_GAMES},
+    "apex": {**_GAMES},
+    "r2d2": {**_GAMES},
 }
 """many environments, since they are stepped on the device, and longer runs"""
 
