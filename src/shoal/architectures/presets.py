@@ -28,13 +28,17 @@ def preset(architecture: str, spec: EnvSpec) -> Any:
         kind = CLASSIC_CONTROL
     else:
         kind = SHORT_EPISODES
-    return config(**kind.get(architecture, {}))
+    return config(**kind.get(architecture, {}))  # none where an agent cannot take such actions
 
 
 LONG_EPISODE = 100
 """steps from which on a reward of one a step adds up to values that swamp the policy's share of the gradient"""
 
 
+_VALUES: dict[str, Any] = {
+    "env_steps": 150_000, "batch_size": 128, "replay_ratio": 16.0, "replay_capacity": 50_000, "epsilon_final": 0.01,
+    "anneal_learning_rate": True,
+}  # fmt: skip
 SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "a2c": {"unroll_length": 32, "learning_rate": 2e-3},
     "ppo": {"learning_rate": 2.5e-3},
@@ -44,6 +48,8 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "pg": {"learning_rate": 3e-3},
     "a3c": {"envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "learning_rate": 2e-3,
             "entropy_cost": 0.003},
+    "dqn": {**_VALUES, "double_q": True, "n_step": 3, "target_interval": 1_000},
+    "rainbow": {**_VALUES, "target_interval": 1_000},
     "gorila": {"envs_per_actor": 8, "batch_size": 128, "replay_capacity": 50_000, "n_step": 3, "learning_rate": 0.03,
                "double_q": True, "epsilon_final": 0.01, "pushes_per_visit": 100, "anneal_learning_rate": True},
     "apex": {"env_steps": 150_000, "envs_per_actor": 8, "unroll_length": 16, "batch_size": 128, "replay_ratio": 8.0,
@@ -59,6 +65,9 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
 CLASSIC_CONTROL = {name: {**fields, "reward_scale": 0.1} for name, fields in SHORT_EPISODES.items()}
 """the same with rewards that add up over hundreds of steps, brought back to values of about ten"""
 
+_COLLECTED: dict[str, Any] = {
+    "env_steps": 40_000, "envs_per_actor": 1, "replay_start": 500, "batch_size": 256, "replay_ratio": 256.0,
+}  # fmt: skip
 CONTINUOUS: dict[str, dict[str, Any]] = {
     "a2c": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "ppo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 10, "minibatches": 8},
@@ -68,6 +77,9 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "pg": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"envs_per_actor": 4, "unroll_length": 16, "discount": 0.9, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
+    "ddpg": {**_COLLECTED, "reward_scale": 0.1},
+    "naf": {**_COLLECTED, "reward_scale": 0.1, "exploration_noise": 0.3},
+    "sac": {**_COLLECTED},
     "apex": {"agent": "ddpg", "env_steps": 60_000, "envs_per_actor": 4, "unroll_length": 16, "n_step": 1,
              "batch_size": 256, "replay_ratio": 32.0, "target_interval": 0, "target_rate": 0.005, "reward_scale": 0.1,
              "minibatches": 8, "params_interval": 16, "actors_ahead": 200},
@@ -92,6 +104,9 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "pg": {"env_steps": 1_000_000, "step": "d", "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"env_steps": 1_000_000, "envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
+    "ddpg": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000, "reward_scale": 0.1},
+    "naf": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000, "reward_scale": 0.1},
+    "sac": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000},
     "apex": {"agent": "ddpg", "env_steps": 1_000_000, "n_step": 5, "batch_size": 256, "target_interval": 0,
              "target_rate": 0.005, "reward_scale": 0.1},
 }  # fmt: skip
@@ -107,6 +122,8 @@ MINATAR: dict[str, dict[str, Any]] = {
     "seed": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3, "batch_trajectories": 1},
     "pg": {**_GAMES, "envs_per_actor": 32, "learning_rate": 5e-3},
     "a3c": {**_GAMES, "envs_per_actor": 32, "unroll_length": 16, "trace_decay": 0.95, "learning_rate": 2e-3},
+    "dqn": {**_GAMES, "replay_start": 5_000, "target_interval": 4_000},
+    "rainbow": {**_GAMES, "replay_start": 5_000, "target_interval": 4_000},
     "gorila": {**_GAMES},
     "apex": {**_GAMES},
     "r2d2": {**_GAMES},
@@ -130,6 +147,13 @@ ATARI: dict[str, dict[str, Any]] = {
              "max_grad_norm": 40.0},
     "a3c": {"env_steps": 10_000_000, "num_actors": 2, "envs_per_actor": 1, "unroll_length": 5, "reward_clip": 1.0,
             "learning_rate": 7e-4, "max_grad_norm": 40.0},
+    "dqn": {"env_steps": 10_000_000, "envs_per_actor": 8, "unroll_length": 16, "reward_clip": 1.0,
+            "replay_start": 50_000, "target_interval": 40_000, "epsilon_final": 0.1, "epsilon_steps": 1_000_000,
+            "optimiser": "rmsprop", "learning_rate": 2.5e-4, "optimiser_decay": 0.95, "optimiser_epsilon": 1e-2,
+            "optimiser_centred": True},
+    "rainbow": {"env_steps": 10_000_000, "envs_per_actor": 8, "unroll_length": 16, "reward_clip": 1.0,
+                "replay_start": 50_000, "target_interval": 8_000, "epsilon_final": 0.01, "epsilon_steps": 62_500,
+                "learning_rate": 6.25e-5, "optimiser_epsilon": 1.5e-4},
     "gorila": {"env_steps": 10_000_000, "envs_per_actor": 4, "reward_clip": 1.0, "epsilon_final": 0.1,
                "epsilon_steps": 1_000_000, "replay_start": 50_000},
     "apex": {"env_steps": 10_000_000, "envs_per_actor": 8, "reward_clip": 1.0, "optimiser": "rmsprop",
