@@ -43,7 +43,7 @@ train: $(CORE) ## solve CartPole-v1 with PPO, then evaluate 100 episodes
 	@echo "report:     $(TRAIN_RUN)/report.html"
 
 test: lint ## lint and every fast test, with a time budget per folder
-	$(BIN)/python -m pytest -m alone tests
+	$(BIN)/python -m pytest -m "alone and not slow" tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not alone" tests
 
 test-all: lint $(FULL) ## the same and the long checks; records what they prove for the table of systems
