@@ -50,6 +50,7 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
             "entropy_cost": 0.003},
     "dqn": {**_VALUES, "double_q": True, "n_step": 3, "target_interval": 1_000},
     "rainbow": {**_VALUES, "target_interval": 1_000},
+    "dqn": {**_Q_LEARNING, "double_q": True}, "rainbow": _Q_LEARNING,
     "gorila": {"envs_per_actor": 8, "batch_size": 128, "replay_capacity": 50_000, "n_step": 3, "learning_rate": 0.03,
                "double_q": True, "epsilon_final": 0.01, "pushes_per_visit": 100, "anneal_learning_rate": True},
     "apex": {"env_steps": 150_000, "envs_per_actor": 8, "unroll_length": 16, "batch_size": 128, "replay_ratio": 8.0,
@@ -68,6 +69,9 @@ CLASSIC_CONTROL = {name: {**fields, "reward_scale": 0.1} for name, fields in SHO
 _COLLECTED: dict[str, Any] = {
     "env_steps": 40_000, "envs_per_actor": 1, "replay_start": 500, "batch_size": 256, "replay_ratio": 256.0,
 }  # fmt: skip
+_CONTROL: dict[str, Any] = {
+    "env_steps": 60_000, "envs_per_actor": 4, "replay_ratio": 64.0, "discount": 0.98, "reward_scale": 0.1,
+}  # fmt: skip
 CONTINUOUS: dict[str, dict[str, Any]] = {
     "a2c": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "ppo": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0, "epochs": 10, "minibatches": 8},
@@ -80,6 +84,9 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "ddpg": {**_COLLECTED, "reward_scale": 0.1},
     "naf": {**_COLLECTED, "reward_scale": 0.1, "exploration_noise": 0.3},
     "sac": {**_COLLECTED},
+    "ddpg": _CONTROL,
+    "naf": {**_CONTROL, "discount": 0.95, "exploration_noise": 0.2, "exploration_steps": 20_000},
+    "sac": {**_CONTROL, "temperature": 0.1},
     "apex": {"agent": "ddpg", "env_steps": 60_000, "envs_per_actor": 4, "unroll_length": 16, "n_step": 1,
              "batch_size": 256, "replay_ratio": 32.0, "target_interval": 0, "target_rate": 0.005, "reward_scale": 0.1,
              "minibatches": 8, "params_interval": 16, "actors_ahead": 200},
@@ -95,6 +102,10 @@ MUJOCO_IDS = re.compile(
 _BODIES: dict[str, Any] = {
     "env_steps": 1_000_000, "normalise_obs": True, "normalise_reward": True, "entropy_cost": 0.0,
 }  # fmt: skip
+_ROBOTS: dict[str, Any] = {
+    "env_steps": 1_000_000, "envs_per_actor": 4, "replay_start": 10_000, "replay_capacity": 1_000_000,
+    "replay_ratio": 256.0, "learning_rate": 3e-4,
+}  # fmt: skip
 MUJOCO: dict[str, dict[str, Any]] = {
     "a2c": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3},
     "ppo": {**_BODIES, "unroll_length": 256, "epochs": 10, "minibatches": 32, "learning_rate": 3e-4},
@@ -107,6 +118,9 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "ddpg": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000, "reward_scale": 0.1},
     "naf": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000, "reward_scale": 0.1},
     "sac": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000},
+    "ddpg": {**_ROBOTS, "twin": True, "policy_delay": 2, "target_noise": 0.2},
+    "naf": {**_ROBOTS, "exploration_noise": 0.2, "exploration_steps": 100_000},
+    "sac": {**_ROBOTS, "temperature": 0.2},
     "apex": {"agent": "ddpg", "env_steps": 1_000_000, "n_step": 5, "batch_size": 256, "target_interval": 0,
              "target_rate": 0.005, "reward_scale": 0.1},
 }  # fmt: skip
@@ -114,6 +128,9 @@ MUJOCO: dict[str, dict[str, Any]] = {
 2,048 steps a batch over eight environments"""
 
 _GAMES: dict[str, Any] = {"env_steps": 2_000_000, "envs_per_actor": 64}
+_LARGE: dict[str, Any] = {
+    "batch_size": 256, "n_step": 3, "replay_start": 20_000, "target_interval": 10_000, "epsilon_steps": 200_000,
+}  # fmt: skip
 MINATAR: dict[str, dict[str, Any]] = {
     "a2c": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3},
     "ppo": {**_GAMES, "unroll_length": 128, "minibatches": 8, "learning_rate": 2.5e-3, "entropy_cost": 0.02},
@@ -130,6 +147,10 @@ MINATAR: dict[str, dict[str, Any]] = {
 }
 """many environments, since they are stepped on the device, and longer runs"""
 
+_NATURE: dict[str, Any] = {
+    "env_steps": 10_000_000, "reward_clip": 1.0, "replay_capacity": 250_000, "replay_start": 50_000,
+    "optimiser_epsilon": 1.5e-4, "unroll_length": 4, "epsilon_steps": 1_000_000,
+}  # fmt: skip
 ATARI: dict[str, dict[str, Any]] = {
     "a2c": {"env_steps": 10_000_000, "envs_per_actor": 16, "unroll_length": 5, "reward_clip": 1.0,
             "learning_rate": 7e-4, "optimiser": "rmsprop"},
@@ -154,6 +175,9 @@ ATARI: dict[str, dict[str, Any]] = {
     "rainbow": {"env_steps": 10_000_000, "envs_per_actor": 8, "unroll_length": 16, "reward_clip": 1.0,
                 "replay_start": 50_000, "target_interval": 8_000, "epsilon_final": 0.01, "epsilon_steps": 62_500,
                 "learning_rate": 6.25e-5, "optimiser_epsilon": 1.5e-4},
+    "dqn": {**_NATURE, "learning_rate": 2.5e-4, "target_interval": 10_000, "epsilon_final": 0.1},
+    "rainbow": {**_NATURE, "learning_rate": 6.25e-5, "target_interval": 8_000, "epsilon_final": 0.01,
+                "epsilon_steps": 62_500, "replay_start": 20_000},
     "gorila": {"env_steps": 10_000_000, "envs_per_actor": 4, "reward_clip": 1.0, "epsilon_final": 0.1,
                "epsilon_steps": 1_000_000, "replay_start": 50_000},
     "apex": {"env_steps": 10_000_000, "envs_per_actor": 8, "reward_clip": 1.0, "optimiser": "rmsprop",

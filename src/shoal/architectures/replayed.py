@@ -167,14 +167,18 @@ class ControlConfig(ReplayConfig):
     """tau: the part of the newest params that target params take over in every step"""
     exploration_noise: float = 0.1
     """deviation of what is added to actions on the unit scale while collecting"""
+    exploration_steps: int = 0
+    """env steps over which that deviation falls from 1; 0: it is the same all along"""
 
-    def explores_by(self, _env_steps: int) -> float:
-        """The deviation of what is added to actions."""
-        return self.exploration_noise
+    def explores_by(self, env_steps: int) -> float:
+        """The deviation of what is added to actions after so many env steps."""
+        if not self.exploration_steps:
+            return self.exploration_noise
+        return epsilon_at(self.exploration_noise, env_steps, self.exploration_steps)
 
     def __post_init__(self):
         super().__post_init__()
-        require(self, ("exploration_noise",), lambda x: x >= 0, "must be 0 or more")
+        require(self, ("exploration_noise", "exploration_steps"), lambda x: x >= 0, "must be 0 or more")
 
 
 def since(parts: Parts, state: Any) -> Since:
