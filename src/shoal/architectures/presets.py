@@ -36,8 +36,8 @@ LONG_EPISODE = 100
 
 
 _VALUES: dict[str, Any] = {
-    "env_steps": 150_000, "batch_size": 128, "replay_ratio": 16.0, "replay_capacity": 50_000, "epsilon_final": 0.01,
-    "anneal_learning_rate": True,
+    "env_steps": 150_000, "batch_size": 128, "replay_ratio": 16.0, "n_step": 8, "target_interval": 500,
+    "epsilon_final": 0.02, "anneal_learning_rate": True,
 }  # fmt: skip
 SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "a2c": {"unroll_length": 32, "learning_rate": 2e-3},
@@ -48,9 +48,7 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
     "pg": {"learning_rate": 3e-3},
     "a3c": {"envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "learning_rate": 2e-3,
             "entropy_cost": 0.003},
-    "dqn": {**_VALUES, "double_q": True, "n_step": 3, "target_interval": 1_000},
-    "rainbow": {**_VALUES, "target_interval": 1_000},
-    "dqn": {**_Q_LEARNING, "double_q": True}, "rainbow": _Q_LEARNING,
+    "dqn": {**_VALUES, "double_q": True}, "rainbow": _VALUES,
     "gorila": {"envs_per_actor": 8, "batch_size": 128, "replay_capacity": 50_000, "n_step": 3, "learning_rate": 0.03,
                "double_q": True, "epsilon_final": 0.01, "pushes_per_visit": 100, "anneal_learning_rate": True},
     "apex": {"env_steps": 150_000, "envs_per_actor": 8, "unroll_length": 16, "batch_size": 128, "replay_ratio": 8.0,
@@ -66,9 +64,6 @@ SHORT_EPISODES: dict[str, dict[str, Any]] = {
 CLASSIC_CONTROL = {name: {**fields, "reward_scale": 0.1} for name, fields in SHORT_EPISODES.items()}
 """the same with rewards that add up over hundreds of steps, brought back to values of about ten"""
 
-_COLLECTED: dict[str, Any] = {
-    "env_steps": 40_000, "envs_per_actor": 1, "replay_start": 500, "batch_size": 256, "replay_ratio": 256.0,
-}  # fmt: skip
 _CONTROL: dict[str, Any] = {
     "env_steps": 60_000, "envs_per_actor": 4, "replay_ratio": 64.0, "discount": 0.98, "reward_scale": 0.1,
 }  # fmt: skip
@@ -81,9 +76,6 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
     "pg": {"discount": 0.9, "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"envs_per_actor": 4, "unroll_length": 16, "discount": 0.9, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
-    "ddpg": {**_COLLECTED, "reward_scale": 0.1},
-    "naf": {**_COLLECTED, "reward_scale": 0.1, "exploration_noise": 0.3},
-    "sac": {**_COLLECTED},
     "ddpg": _CONTROL,
     "naf": {**_CONTROL, "discount": 0.95, "exploration_noise": 0.2, "exploration_steps": 20_000},
     "sac": {**_CONTROL, "temperature": 0.1},
@@ -102,9 +94,8 @@ MUJOCO_IDS = re.compile(
 _BODIES: dict[str, Any] = {
     "env_steps": 1_000_000, "normalise_obs": True, "normalise_reward": True, "entropy_cost": 0.0,
 }  # fmt: skip
-_ROBOTS: dict[str, Any] = {
-    "env_steps": 1_000_000, "envs_per_actor": 4, "replay_start": 10_000, "replay_capacity": 1_000_000,
-    "replay_ratio": 256.0, "learning_rate": 3e-4,
+_OFF_POLICY: dict[str, Any] = {
+    "env_steps": 1_000_000, "envs_per_actor": 1, "replay_start": 10_000, "batch_size": 256, "replay_ratio": 256.0,
 }  # fmt: skip
 MUJOCO: dict[str, dict[str, Any]] = {
     "a2c": {**_BODIES, "unroll_length": 32, "learning_rate": 1e-3},
@@ -115,12 +106,7 @@ MUJOCO: dict[str, dict[str, Any]] = {
     "pg": {"env_steps": 1_000_000, "step": "d", "reward_scale": 0.1, "entropy_cost": 0.0},
     "a3c": {"env_steps": 1_000_000, "envs_per_actor": 4, "unroll_length": 32, "trace_decay": 0.95, "reward_scale": 0.1,
             "entropy_cost": 0.0},
-    "ddpg": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000, "reward_scale": 0.1},
-    "naf": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000, "reward_scale": 0.1},
-    "sac": {**_COLLECTED, "env_steps": 1_000_000, "replay_start": 10_000},
-    "ddpg": {**_ROBOTS, "twin": True, "policy_delay": 2, "target_noise": 0.2},
-    "naf": {**_ROBOTS, "exploration_noise": 0.2, "exploration_steps": 100_000},
-    "sac": {**_ROBOTS, "temperature": 0.2},
+    "ddpg": {**_OFF_POLICY, "reward_scale": 0.1}, "naf": {**_OFF_POLICY, "reward_scale": 0.1}, "sac": _OFF_POLICY,
     "apex": {"agent": "ddpg", "env_steps": 1_000_000, "n_step": 5, "batch_size": 256, "target_interval": 0,
              "target_rate": 0.005, "reward_scale": 0.1},
 }  # fmt: skip
@@ -128,9 +114,6 @@ MUJOCO: dict[str, dict[str, Any]] = {
 2,048 steps a batch over eight environments"""
 
 _GAMES: dict[str, Any] = {"env_steps": 2_000_000, "envs_per_actor": 64}
-_LARGE: dict[str, Any] = {
-    "batch_size": 256, "n_step": 3, "replay_start": 20_000, "target_interval": 10_000, "epsilon_steps": 200_000,
-}  # fmt: skip
 MINATAR: dict[str, dict[str, Any]] = {
     "a2c": {**_GAMES, "unroll_length": 32, "learning_rate": 2e-3},
     "ppo": {**_GAMES, "unroll_length": 128, "minibatches": 8, "learning_rate": 2.5e-3, "entropy_cost": 0.02},
@@ -147,10 +130,6 @@ MINATAR: dict[str, dict[str, Any]] = {
 }
 """many environments, since they are stepped on the device, and longer runs"""
 
-_NATURE: dict[str, Any] = {
-    "env_steps": 10_000_000, "reward_clip": 1.0, "replay_capacity": 250_000, "replay_start": 50_000,
-    "optimiser_epsilon": 1.5e-4, "unroll_length": 4, "epsilon_steps": 1_000_000,
-}  # fmt: skip
 ATARI: dict[str, dict[str, Any]] = {
     "a2c": {"env_steps": 10_000_000, "envs_per_actor": 16, "unroll_length": 5, "reward_clip": 1.0,
             "learning_rate": 7e-4, "optimiser": "rmsprop"},
@@ -175,9 +154,6 @@ ATARI: dict[str, dict[str, Any]] = {
     "rainbow": {"env_steps": 10_000_000, "envs_per_actor": 8, "unroll_length": 16, "reward_clip": 1.0,
                 "replay_start": 50_000, "target_interval": 8_000, "epsilon_final": 0.01, "epsilon_steps": 62_500,
                 "learning_rate": 6.25e-5, "optimiser_epsilon": 1.5e-4},
-    "dqn": {**_NATURE, "learning_rate": 2.5e-4, "target_interval": 10_000, "epsilon_final": 0.1},
-    "rainbow": {**_NATURE, "learning_rate": 6.25e-5, "target_interval": 8_000, "epsilon_final": 0.01,
-                "epsilon_steps": 62_500, "replay_start": 20_000},
     "gorila": {"env_steps": 10_000_000, "envs_per_actor": 4, "reward_clip": 1.0, "epsilon_final": 0.1,
                "epsilon_steps": 1_000_000, "replay_start": 50_000},
     "apex": {"env_steps": 10_000_000, "envs_per_actor": 8, "reward_clip": 1.0, "optimiser": "rmsprop",
