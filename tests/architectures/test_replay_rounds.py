@@ -16,7 +16,7 @@ from shoal.errors import ConfigError
 from shoal.placement.flow import CARTPOLE
 from shoal.placement.twins import twin_parts
 from shoal.records.segments import segment_end
-from shoal.replay.snapshots import snapshot_for, snapshots, step_of
+from shoal.replay.snapshots import forget_after, snapshot_for, snapshots, step_of
 
 ENGINES = ("inline", "threads", "simulated")
 SMALL = {"num_actors": 2, "envs_per_actor": 4, "env_steps": 12_000, "replay_start": 500}
@@ -89,10 +89,10 @@ def test_in_real_time_collectors_take_params_when_episodes_begin_and_wait_for_no
     assert rows["PARAM"]["count"] <= rows["TRANS"]["count"] / 50 + 4
 
 
-def test_a_snapshot_at_every_quarter_of_which_two_are_kept(tmp_path):
+def test_a_snapshot_at_every_quarter_of_which_three_are_kept(tmp_path):
     seen = run(folder=str(tmp_path))
     kept = [step_of(path) for path in snapshots(tmp_path)]
-    assert kept == [next(s for s in seen.env_steps if s >= mark) for mark in (9_000, 12_000)]
+    assert kept == [next(s for s in seen.env_steps if s >= mark) for mark in (6_000, 9_000, 12_000)]
     again = run(folder=str(tmp_path), state=seen.state, env_steps=13_000)
     assert again.metrics[0]["replay_fill_frac"] == pytest.approx(seen.state.env_steps / 100_000, rel=0.02)
     assert again.state.updates > seen.state.updates
@@ -108,6 +108,8 @@ def test_the_snapshot_of_a_step_is_its_own_or_the_newest_before(tmp_path):
     assert snapshot_for(tmp_path, 2_999) == tmp_path / "step-200"
     assert snapshot_for(tmp_path, 9) is None
     assert snapshot_for(tmp_path / "none", 9) is None
+    forget_after(tmp_path, 200)
+    assert [step_of(path) for path in snapshots(tmp_path)] == [10, 200]
 
 
 def test_segments_end_at_quarters():

@@ -19,6 +19,7 @@ from training.runs import checkpoints, everything_in, train, untimed_rows
 CASES = [
     ("a2c", "inline"), ("ppo", "inline"), ("impala", "inline"), ("ppo", "threads"), ("impala", "threads"),
     ("appo", "threads"), ("seed", "threads"), ("a3c", "inline"), ("a3c", "threads"),
+    ("dqn", "inline"), ("rainbow", "threads"),
 ]  # fmt: skip
 
 
@@ -62,6 +63,16 @@ def test_memory_and_running_statistics_go_on_exactly(tmp_path):
     whole = train(tmp_path / "run", "ppo", "toy:memory", **settings)
     resumed = shoal.resume(interrupted(whole, tmp_path / "copy"), quiet=True)
     jax.tree.map(np.testing.assert_array_equal, resumed.state, whole.state)
+
+
+def test_without_its_memory_s_snapshot_a_run_says_that_it_is_another_one(tmp_path, capsys):
+    whole = train(tmp_path / "run", "dqn", order="fixed", env_steps=800)
+    copy = interrupted(whole, tmp_path / "copy")
+    shutil.rmtree(copy / "replay")
+    resumed = shoal.resume(copy, quiet=True)
+    assert not np.array_equal(resumed.state.params, whole.state.params)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no snapshot of the replay memory, which begins empty" in line
 
 
 def test_without_the_optimiser_s_moments_it_is_another_run(whole, tmp_path):

@@ -50,7 +50,7 @@ class ReplayConfig(ActorCriticConfig):
     """the robot form: every collector has one environment that keeps its own pace, takes params when an episode begins
     and waits for nobody; the learner goes on as far as replay_ratio allows"""
     save_replay: bool = True
-    """keep snapshots of the memory in the run's folder, one at every quarter of the run: as many bytes as it has"""
+    """write the memory into the run's folder at every quarter of the run, to resume with; the newest three are kept"""
     anneal_learning_rate: bool = False
     """let the learning rate fall on a line to 0 over env_steps"""
     max_grad_norm: float = 10.0

@@ -12,7 +12,7 @@ from shoal.engines.wires.channel import Channel
 from shoal.records.segments import segment_end
 from shoal.replay import make_memory
 from shoal.replay.limiter import Limiter
-from shoal.replay.snapshots import save_snapshot, snapshot_for
+from shoal.replay.snapshots import forget_after, save_snapshot, snapshot_for
 from shoal.types import Batch, Sequences
 
 LIFE = 1 << 48
@@ -57,8 +57,10 @@ class Replay:
         ahead, behind = config.bounds
         self._limiter = Limiter(config.replay_ratio, self._start, ahead, behind)
         self._mark = segment_end(config.env_steps, self.env_steps)
-        if self._folder and (saved := snapshot_for(self._folder, self.env_steps)):
-            self.memory.restore(saved)
+        if self._folder is not None:
+            forget_after(self._folder, self.env_steps)
+            if saved := snapshot_for(self._folder, self.env_steps):
+                self.memory.restore(saved)
 
     @property
     def may_draw(self) -> bool:

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-KEPT = 2
-"""so that a run whose newest checkpoint is spoiled has the memory of the one before"""
+KEPT = 3
+"""as many as checkpoints are, so that a run whose newest are spoiled has the memory of an older one"""
 _STEP = re.compile(r"step-(\d{1,18})\Z")
 
 
@@ -31,6 +31,13 @@ def snapshot_for(folder: Path, env_steps: int) -> Path | None:
     Check: with one of the very step a run in fixed order goes on exactly.
     """
     return next((path for path in reversed(snapshots(folder)) if step_of(path) <= env_steps), None)
+
+
+def forget_after(folder: Path, env_steps: int) -> None:
+    """Remove snapshots of later steps: a run that goes on from here writes its own."""
+    for path in snapshots(folder):
+        if step_of(path) > env_steps:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def snapshots(folder: Path) -> list[Path]:

@@ -150,7 +150,7 @@ def resume(
         writer.truncate_after(state.env_steps)
         writer.close()
         checkpoint.set_aside_after(run.checkpoints_path, saved.step)
-        for warning in [*saved.warnings, *_inexact(saved, settings["order"])]:
+        for warning in [*saved.warnings, *_inexact(saved, settings["order"]), *_without_memory(run, config, saved)]:
             run.log(warning)
             print(warning, file=sys.stderr)
         if fields:
@@ -312,6 +312,22 @@ def _inexact(saved: Any, order: str) -> list[str]:
         return []
     return [
         f"{saved.path} lies within a segment: environments start anew, so the run goes on statistically the same only"
+    ]
+
+
+def _without_memory(run: RunDir, config: Any, saved: Any) -> list[str]:
+    """A line where the replay memory cannot be what it was at this checkpoint."""
+    if not hasattr(config, "replay_capacity"):
+        return []
+    from shoal.replay.snapshots import snapshot_for, step_of
+
+    folder = run.replay_path / "shard-0" if config.replay_shards > 1 else run.replay_path
+    found = snapshot_for(folder, saved.step) if config.save_replay else None
+    if found is not None and step_of(found) == saved.step:
+        return []
+    begins = "begins empty" if found is None else f"is that of step {step_of(found)}"
+    return [
+        f"{saved.path} has no snapshot of the replay memory, which {begins}: the run goes on statistically the same"
     ]
 
 
