@@ -84,7 +84,7 @@ SYSTEMS = (
     System(
         "Asynchronous NAF and DDPG on robots", "Gu et al., 2017", ("naf", "ddpg"),
         "transitions of all robots, to one replay memory", "params, when an episode starts", "nobody",
-        setting="several collectors",
+        setting="realtime",
     ),
     System(
         "Asynchronous guided policy search", "Yahya et al., 2017", ("gps",),

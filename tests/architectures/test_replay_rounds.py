@@ -107,6 +107,7 @@ def test_the_snapshot_of_a_step_is_its_own_or_the_newest_before(tmp_path):
     assert snapshot_for(tmp_path, 200) == tmp_path / "step-200"
     assert snapshot_for(tmp_path, 2_999) == tmp_path / "step-200"
     assert snapshot_for(tmp_path, 9) is None
+    assert snapshot_for(tmp_path) == tmp_path / "step-3000"
     assert snapshot_for(tmp_path / "none", 9) is None
     forget_after(tmp_path, 200)
     assert [step_of(path) for path in snapshots(tmp_path)] == [10, 200]

@@ -162,9 +162,11 @@ class Run:
         lines = (self.folder / "metrics.jsonl").read_bytes().split(b"\n")
         assert lines.pop() == b""
         rows = [json.loads(line) for line in lines]
-        for name in ("env_steps", "updates", "version", "wall_s"):
+        for name in ("env_steps", "version", "wall_s"):
             values = [row[name] for row in rows]
             assert values == sorted(set(values)), name
+        updates = [row["updates"] for row in rows]
+        assert updates == sorted(updates)  # none while a memory fills
         generated = [row["env_steps_generated"] for row in rows]
         assert generated == sorted(generated)
         assert all(row["env_steps_generated"] >= row["env_steps"] for row in rows)
@@ -187,11 +189,17 @@ def train(folder: Path, architecture: str = "impala", **settings: Any) -> Run:
     fields = {"engine": "processes", "num_actors": 2, "envs_per_actor": 2, "unroll_length": 4, **settings}
     if architecture == "impala":
         fields = {"batch_trajectories": 1, **fields}
-    words = [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words = [word for name, value in fields.items() for word in flag(name, value)]
     env = ["--env", "failure.told:Told", "--env-kwargs", json.dumps(kwargs)]
     return Run(
         folder, [sys.executable, "-m", "shoal", "train", architecture, *env, "--run-dir", str(folder / "run"), *words]
     )
+
+
+def flag(name: str, value: Any) -> list[str]:
+    """The words that set a field."""
+    word = f"--{name.replace('_', '-')}"
+    return [word] if value is True else [word, str(value)]
 
 
 @contextmanager

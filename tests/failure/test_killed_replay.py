@@ -43,3 +43,32 @@ def test_a_killed_memory_or_learner_is_started_anew(start, architecture, role):
     assert role in killed
     assert run.end() == 0, run.said()
     assert run.is_whole(ENV_STEPS)["workers_restarted"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.evidence("fingerprint", "naf/realtime")
+@pytest.mark.evidence("fingerprint", "ddpg/realtime")
+def test_a_killed_collector_leaves_training_running(start):
+    run = start("dqn", num_actors=3, realtime=True, envs_per_actor=1, **{**SMALL, "replay_ratio": 4.0})
+    run.until_training(3)
+    victim = min(run.stepping() & run.children())
+    run.kill(victim)
+    before = run.rows()[-1]["updates"]
+    run.until(lambda: run.rows()[-1]["updates"] > before)
+    assert run.end() == 0, run.said()
+    assert run.is_whole(ENV_STEPS)["workers_restarted"] == 1
+    (line,) = lines_about(run, victim)
+    assert "/dqn actor/" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("priorities", ["none", "proportional"])
+def test_a_round_that_was_lost_with_its_memory_is_followed_by_others(start, priorities):
+    run = start("dqn", num_actors=2, priorities=priorities, **SMALL)
+    run.until_training(2)
+    (memory,) = run.children() - run.stepping()
+    run.kill(memory)
+    assert run.end() == 0, run.said()
+    assert run.is_whole(ENV_STEPS)["workers_restarted"] == 1
+    (line,) = lines_about(run, memory)
+    assert "/dqn replay/0" in line

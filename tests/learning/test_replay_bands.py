@@ -65,7 +65,7 @@ def robots(architecture, env, env_kwargs, collectors, enough, **fields):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.evidence("learning", "naf/several collectors")
+@pytest.mark.evidence("learning", "naf/realtime")
 @pytest.mark.parametrize("seed", SEEDS[:2])
 def test_four_robots_learn_in_less_time_than_one(seed):
     fields = {"env_steps": 12_000, "replay_start": 200, "batch_size": 64, "replay_ratio": 128.0, "discount": 0.95,

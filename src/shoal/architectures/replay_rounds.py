@@ -77,7 +77,7 @@ def run_in_step(name: str, config: ReplayConfig, parts: Parts, state: Any, visit
             while (drawn := batches.get()[0]).batch:  # replay > learner
                 state, metrics = learn_from(config, parts, state, drawn, priorities)
             gradients.reached(state.updates)  # learners > learners
-            state = state._replace(env_steps=drawn.env_steps)
+            state = state._replace(env_steps=state.env_steps + drawn.fresh)
             version = params.publish(phase("publish", acting, config, parts, state))  # learner > actors
             state = visit(state._replace(version=version), [], metrics | drawn.metrics)
     return state
@@ -103,7 +103,8 @@ def run_realtime(name: str, config: ReplayConfig, parts: Parts, state: Any, visi
 def learn_from(config: ReplayConfig, parts: Parts, state: Any, drawn: Drawn, priorities: Any) -> tuple[Any, dict]:
     """A step on each minibatch of a message; (state, metrics)."""
     assert isinstance(drawn.batch, Batch | Sequences)
-    state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, drawn.env_steps)
+    env_steps = state.env_steps + drawn.fresh  # and not what a replay that was started anew knows of
+    state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, env_steps)
     if config.priorities != "none":
         priorities.put((drawn.batch.key, errors))  # learner > replay
     rows = drawn.batch.steps if isinstance(drawn.batch, Sequences) else drawn.batch

@@ -43,7 +43,8 @@ class Since(NamedTuple):
 
 class Replay:
     """A memory, or shard number `shard` of one, and how much may be drawn from it. Snapshots are saved at every quarter
-    of the run. One that was started anew (`epoch` above 0) knows keys of its own life from those of the one before.
+    of the run, and the newest is what it begins with. One that was started anew (`epoch` above 0) knows keys of its own
+    life from those of the one before.
 
     Check: rows drawn for rows added since `replay_start` stay within a message of `replay_ratio`.
     """
@@ -58,8 +59,9 @@ class Replay:
         self._limiter = Limiter(config.replay_ratio, self._start, ahead, behind)
         self._mark = segment_end(config.env_steps, self.env_steps)
         if self._folder is not None:
-            forget_after(self._folder, self.env_steps)
-            if saved := snapshot_for(self._folder, self.env_steps):
+            if not epoch:
+                forget_after(self._folder, self.env_steps)
+            if saved := snapshot_for(self._folder):
                 self.memory.restore(saved)
 
     @property
@@ -128,8 +130,11 @@ def remember_in_step(  # noqa: PLR0913 - what a role is wired to
     _index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, since: Since
 ) -> NoReturn:
     """The life of a replay that all wait for: a round of all actors' rows, then what may be drawn for them, each with
-    the priorities that came of the draw before, then word that the round is over."""
-    replay = phase("start", Replay, config, parts, since)
+    the priorities that came of the draw before, then word that the round is over. One that was started anew says so at
+    once, since the rows of its round are lost and nobody would send others."""
+    replay = phase("start", Replay, config, parts, since, 0, me().epoch)
+    if me().epoch:
+        batches.put(replay.close_round())  # replay > learner
     while True:
         for rows in transitions.get(config.all_actors, by_sender=True):  # actors > replay
             phase("add", replay.add, rows)

@@ -25,12 +25,13 @@ def save_snapshot(memory: Any, folder: Path, env_steps: int) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def snapshot_for(folder: Path, env_steps: int) -> Path | None:
-    """The snapshot to go on with from this step: its own, or else the newest before it.
+def snapshot_for(folder: Path, env_steps: int | None = None) -> Path | None:
+    """The snapshot to go on with from this step: its own, or else the newest before it; without a step, the newest.
 
     Check: with one of the very step a run in fixed order goes on exactly.
     """
-    return next((path for path in reversed(snapshots(folder)) if step_of(path) <= env_steps), None)
+    found = [path for path in snapshots(folder) if env_steps is None or step_of(path) <= env_steps]
+    return found[-1] if found else None
 
 
 def forget_after(folder: Path, env_steps: int) -> None:
