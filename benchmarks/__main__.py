@@ -31,6 +31,7 @@ MODULES = (
     "benchmarks.throughput.replay",
     "benchmarks.throughput.apex_pong",
     "benchmarks.peers.cartpole_ppo",
+    "benchmarks.peers.cartpole_dqn",
     "benchmarks.peers.on_device_ppo",
 )
 
