@@ -10,6 +10,7 @@ loop; shoal runs on those, and on Gymnasium's vector form, which it uses by itse
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def best_threads(env_steps: int, repeats: int) -> tuple[int, list[dict[str, Any]
     """The peer's better number of threads, and the pilot's runs."""
     runs = [{"threads": n, **run_peer(n, env_steps, repeat)} for repeat in range(repeats) for n in THREADS]
     rates = {n: record.summarise([r["steps_per_s"] for r in runs if r["threads"] == n])["median"] for n in THREADS}
-    return max(rates, key=rates.get), runs
+    return max(rates, key=lambda n: rates[n]), runs
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -106,7 +107,9 @@ def main() -> None:
         sys.exit("Stable-Baselines3 is not installed: python -m benchmarks.peers.install stable-baselines3")
     began = record.conditions()
     threads, pilot = best_threads(min(env_steps, 30_000), 1 if given.quick else 3)
-    turns = {f"shoal {form}": lambda seed, form=form: run_shoal(form, env_steps, seed) for form in FORMS}
+    turns: dict[str, Callable[[int], dict[str, Any]]] = {
+        f"shoal {form}": lambda seed, form=form: run_shoal(form, env_steps, seed) for form in FORMS
+    }
     turns["sb3"] = lambda seed: run_peer(threads, env_steps, seed)
     runs = take_turns(turns, repeats)
     found = summary(runs)
