@@ -95,7 +95,7 @@ class Shard(NamedTuple):
     """actors > replay: TRANS, or TRAJ where they are sequences"""
     batches: Channel
     """replay > learner"""
-    priorities: Channel
+    priorities: Channel | None
     """learner > replay"""
 
 
@@ -109,11 +109,12 @@ def run_distributed(name: str, act: Callable, message: str, config: Any, parts: 
     with system(name, "learner") as s:
         params = s.store("PARAM", "learner", parts.learner.acting(state), version=state.version)
         slots, first = config.queue_slots, since(parts, state)
+        by_priority = config.priorities != "none"
         shards = [
             Shard(
                 s.channel(message, "actor", "replay", slots, versions=params),
                 s.channel("BATCH", "replay", "learner", slots),
-                s.channel("PRIO", "learner", "replay", slots, when_full="drop_oldest"),
+                s.channel("PRIO", "learner", "replay", slots, when_full="drop_oldest") if by_priority else None,
             )
             for _ in range(config.replay_shards)
         ]
@@ -124,8 +125,7 @@ def run_distributed(name: str, act: Callable, message: str, config: Any, parts: 
         while state.env_steps < config.env_steps:
             shard = shards[select(*(one.batches.can_get for one in shards))]
             drawn = shard.batches.get()[0]  # replay > learner
-            drawn = drawn._replace(env_steps=state.env_steps + drawn.fresh)  # over all shards
-            state, metrics = learn_from(config, parts, state, drawn, shard.priorities)  # learner > replay
+            state, metrics = learn_from(parts, state, drawn, shard.priorities)  # learner > replay
             version = params.publish(phase("publish", parts.learner.acting, state))  # learner > actors
             state = visit(state._replace(version=version), [], metrics)
     return state

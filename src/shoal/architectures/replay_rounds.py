@@ -68,14 +68,14 @@ def run_in_step(name: str, config: ReplayConfig, parts: Parts, state: Any, visit
         act, max_lag = (transitions_ahead, 1) if config.sampler == "async" else (transitions_in_step, 0)
         transitions = s.channel("TRANS", "actor", "replay", config.all_actors, versions=params, max_lag=max_lag)
         batches = s.channel("BATCH", "replay", "learner", 1)
-        priorities = s.channel("PRIO", "learner", "replay", 1)
+        priorities = s.channel("PRIO", "learner", "replay", 1) if config.priorities != "none" else None
         remembered = config, parts.without_network, transitions, batches, priorities, since(parts, state)
         s.spawn("replay", 1, remember_in_step, *remembered)
         s.spawn("actor", config.all_actors, act, config, parts, params, transitions)  # envs > actors
         while state.env_steps < config.env_steps:
             metrics = {}
             while (drawn := batches.get()[0]).batch:  # replay > learner
-                state, metrics = learn_from(config, parts, state, drawn, priorities)
+                state, metrics = learn_from(parts, state, drawn, priorities)
             gradients.reached(state.updates)  # learners > learners
             state = state._replace(env_steps=state.env_steps + drawn.fresh)
             version = params.publish(phase("publish", acting, config, parts, state))  # learner > actors
@@ -89,23 +89,24 @@ def run_realtime(name: str, config: ReplayConfig, parts: Parts, state: Any, visi
         params = s.store("PARAM", "learner", acting(config, parts, state), version=state.version)
         transitions = s.channel("TRANS", "actor", "replay", config.all_actors, versions=params)
         batches = s.channel("BATCH", "replay", "learner", 1)
-        priorities = s.channel("PRIO", "learner", "replay", 2, when_full="drop_oldest")
+        told = {"capacity": 2, "when_full": "drop_oldest"}  # priorities that are late are worth little
+        priorities = s.channel("PRIO", "learner", "replay", **told) if config.priorities != "none" else None
         remembered = config, parts.without_network, transitions, batches, priorities, since(parts, state)
         s.spawn("replay", 1, remember_freely, *remembered)
         s.spawn("actor", config.all_actors, act_by_episode, config, parts, params, transitions)  # envs > actors
         while state.env_steps < config.env_steps:
-            state, metrics = learn_from(config, parts, state, batches.get()[0], priorities)  # replay > learner
+            state, metrics = learn_from(parts, state, batches.get()[0], priorities)  # replay > learner
             version = params.publish(phase("publish", acting, config, parts, state))  # learner > actors
             state = visit(state._replace(version=version), [], metrics)
     return state
 
 
-def learn_from(config: ReplayConfig, parts: Parts, state: Any, drawn: Drawn, priorities: Any) -> tuple[Any, dict]:
+def learn_from(parts: Parts, state: Any, drawn: Drawn, priorities: Any) -> tuple[Any, dict]:
     """A step on each minibatch of a message; (state, metrics)."""
     assert isinstance(drawn.batch, Batch | Sequences)
     env_steps = state.env_steps + drawn.fresh  # and not what a replay that was started anew knows of
     state, errors, metrics = phase("update", parts.learner.learn, state, drawn.batch, env_steps)
-    if config.priorities != "none":
+    if priorities is not None:
         priorities.put((drawn.batch.key, errors))  # learner > replay
     rows = drawn.batch.steps if isinstance(drawn.batch, Sequences) else drawn.batch
     age = float(state.version - np.mean(rows.version))

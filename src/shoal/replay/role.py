@@ -127,7 +127,13 @@ def folder_of(since: Since, config: Any, shard: int) -> Path | None:
 
 
 def remember_in_step(  # noqa: PLR0913 - what a role is wired to
-    _index: int, config: Any, parts: Any, transitions: Channel, batches: Channel, priorities: Channel, since: Since
+    _index: int,
+    config: Any,
+    parts: Any,
+    transitions: Channel,
+    batches: Channel,
+    priorities: Channel | None,
+    since: Since,
 ) -> NoReturn:
     """The life of a replay that all wait for: a round of all actors' rows, then what may be drawn for them, each with
     the priorities that came of the draw before, then word that the round is over. One that was started anew says so at
@@ -140,7 +146,7 @@ def remember_in_step(  # noqa: PLR0913 - what a role is wired to
             phase("add", replay.add, rows)
         while replay.may_draw:
             batches.put(phase("draw", replay.draw))  # replay > learner
-            if config.priorities != "none":
+            if priorities is not None:
                 phase("prioritise", replay.prioritise, *priorities.get()[0])  # learner > replay
         if replay.may_save:
             phase("save", replay.save)
