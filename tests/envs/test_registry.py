@@ -154,7 +154,9 @@ def test_list_holds_one_id_of_each_kind():
     assert {"CartPole-v1", "Pendulum-v1"} <= set(listed["Gymnasium"])
     assert "CartPole-v0" not in listed["Gymnasium"]
     assert "ale:pong" in listed["ale-py"]
-    names = ("bandit", "catch", "dials", "gates", "memory", "paced", "signpost", "tictactoe")
+    names = (
+        "bandit", "catch", "dials", "gates", "grasp", "key_door", "memory", "paced", "reacher", "signpost", "tictactoe",
+    )  # fmt: skip
     assert listed["toy"] == [f"toy:{name}" for name in names]
 
 
