@@ -17,6 +17,7 @@ from shoal.architectures.replayed import ReplayConfig
 from shoal.errors import ConfigError
 from shoal.records.flow import merged_rows, read_flow
 from shoal.records.metrics import unknown_names
+from shoal.training import recorder
 from training.runs import ENVS, SMALL, checkpoints, facts, train, untimed_rows
 
 ARCHITECTURES = tuple(registry.ARCHITECTURES)
@@ -219,6 +220,14 @@ def test_fixed_order_repeats_and_other_seeds_differ(architecture, tmp_path):
     np.testing.assert_array_equal(one.state.params, inline.state.params)
     other = train(tmp_path / "d", architecture, **settings, seed=1)
     assert not np.array_equal(one.state.params, other.state.params)
+
+
+def test_looking_at_a_run_changes_nothing_that_it_writes(tmp_path, monkeypatch):
+    settings = {"order": "fixed", "num_actors": 2, "engine": "threads", "env_steps": 300}
+    unseen = train(tmp_path / "a", "r2d2", **settings)
+    monkeypatch.setattr(recorder, "SECONDS_PER_VIEW", 0.0)
+    seen = train(tmp_path / "b", "r2d2", **settings)
+    assert untimed_rows(unseen.run_dir) == untimed_rows(seen.run_dir)
 
 
 def test_a_run_can_go_on_for_longer(tmp_path, capsys):

@@ -86,9 +86,9 @@ class Engine:
         """Seconds so far by role and wait ("get TRAJ"), summed over the role's workers. A wait counts when it ends."""
         return self._sum(1)
 
-    def fill(self) -> dict[str, float]:
-        """By message, how full consumers found its channels since the last call: mean fraction."""
-        return self.ledger.take_fill()
+    def fill(self) -> dict[str, tuple[float, int]]:
+        """By message, how full consumers found its channels: the sum of fractions, and how often they came."""
+        return self.ledger.fill()
 
     def drops(self) -> dict[str, int]:
         """By message, how many items channels threw away: the oldest when full, or older than max_lag."""

@@ -107,7 +107,6 @@ class Ledger:
         """An item was thrown away unread."""
         self.dropped[message] = self.dropped.get(message, 0) + 1
 
-    def take_fill(self) -> dict[str, float]:
-        """Mean fraction by message since the last call."""
-        seen, self._fill = self._fill, {}
-        return {message: total / count for message, (total, count) in list(seen.items()) if count}
+    def fill(self) -> dict[str, tuple[float, int]]:
+        """By message, the sum of what consumers found, and how often they came."""
+        return {message: (total, count) for message, (total, count) in list(self._fill.items())}

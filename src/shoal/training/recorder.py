@@ -74,6 +74,7 @@ class Recorder:
         self._lags: list[np.ndarray] = []
         self._row_steps, self._row_s, self._view_s, self._saved_s = 0, 0.0, 0.0, 0.0
         self._seconds: dict[str, float] = {}
+        self._fills: dict[str, tuple[float, int]] = {}
         self._losses = self._env_losses = 0
 
     def attach(self, engine: Engine, flow: FlowRecord, state: LearnerState, until: int) -> None:
@@ -82,7 +83,7 @@ class Recorder:
         self._wall_base = self.progress.wall_s
         self._row_steps, self._row_s, self._view_s, self._saved_s = state.env_steps, 0.0, 0.0, 0.0
         self._losses = self._env_losses = 0
-        self._seconds = {}
+        self._seconds, self._fills = {}, {}
         engine.on_note = self._note
 
     def restore(self, meta: dict[str, Any]) -> None:
@@ -158,7 +159,7 @@ class Recorder:
         self._show(row)
         self._sums, self._lags, self._batch_sizes = {}, [], Counter()
         self._row_steps, self._row_s, self._view_s = self.state.env_steps, now, now
-        self._seconds = self._totals()
+        self._seconds, self._fills = self._totals(), self.engine.fill()
 
     def _show(self, row: dict[str, Any]) -> None:
         self.console.show(row, self.engine.phases(), self.engine.waits())
@@ -244,10 +245,10 @@ class Recorder:
             lags = np.concatenate(self._lags)
             row |= {"policy_lag_mean": float(lags.mean()), "policy_lag_max": int(lags.max())}
         row |= self._inference_batches()
-        fills = self.engine.fill()
-        for message in LEARNT_FROM:
-            if message in fills:
-                row["queue_fill_frac"] = fills[message]
+        for message, (found, looks) in self.engine.fill().items():
+            found_before, looks_before = self._fills.get(message, (0.0, 0))
+            if message in LEARNT_FROM and looks > looks_before:
+                row["queue_fill_frac"] = (found - found_before) / (looks - looks_before)
         losses = self._log_losses()
         if losses:
             row["workers_restarted"] = losses
