@@ -58,17 +58,17 @@ def run(parts, engine, form, order="free", **fields):
 @pytest.mark.parametrize(("form", "engine"), [("async", "inline"), ("async_skip", "threads"), ("async", "processes")])
 @pytest.mark.parametrize("num_actors", [2, 4])
 def test_rows_never_leave_their_learner(parts, form, engine, num_actors):
-    engine, state, config, lags = run(parts, engine, form, num_actors=num_actors)
+    steps = 4_000 if engine == "processes" else 400  # of which one may be through a short run before others begin
+    engine, state, config, lags = run(parts, engine, form, num_actors=num_actors, env_steps=steps)
     crossed = crossings(engine.rows())
     assert set(dqn.must_cross(config)) <= crossed
     assert not [wire for wire in crossed for pattern in dqn.must_never_cross(config) if fnmatch(wire, pattern)]
     assert ("TRANS actor>learner" in crossed) == (num_actors == 4)
-    assert 400 <= state.env_steps < 600
+    assert steps <= state.env_steps < steps + 200
     assert state.updates == state.version * config.steps_per_exchange
     assert state.updates * 8 / (state.env_steps - 24) == pytest.approx(2.0, rel=0.25)  # in whole visits
     assert np.abs(state.optimiser).max(-1).min() > 0
-    if engine.name != "processes":  # which may start one after the other, and are soon through so short a run
-        assert max(lags) >= 1
+    assert max(lags) >= 1
 
 
 @pytest.mark.evidence("fingerprint", "dqn")
