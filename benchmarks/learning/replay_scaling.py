@@ -10,16 +10,16 @@ reaches 450. The fit is that of `benchmarks.learning.scaling`.
 """
 
 import itertools
-import json
 import statistics
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import shoal
 from benchmarks import record
-from benchmarks.learning.scaling import fit_hyperbola, kept_runs
+from benchmarks.learning.scaling import fit_hyperbola, run_all
 
 MODULE = "benchmarks.learning.replay_scaling"
 ENV, THRESHOLD, MOST_STEPS = "CartPole-v1", 450.0, 200_000
@@ -85,22 +85,6 @@ def train(arm: Arm, seed: int, most_steps: int) -> dict[str, Any]:
     }
 
 
-def run_all(wanted: list[tuple[Arm, int]], most_steps: int, path: Path) -> list[dict[str, Any]]:
-    """Train what is not there yet, keeping each run as a line."""
-    runs = kept_runs(path)
-    have = {(*(run[name] for name in Arm._fields), run["seed"]) for run in runs}
-    for arm, seed in wanted:
-        if (*arm, seed) in have:
-            continue
-        run = train(arm, seed, most_steps)
-        runs.append(run)
-        with path.open("a") as file:
-            file.write(json.dumps(run) + "\n")
-        told = f"{run['updates']} steps, {run['env_steps']} samples" if run["reached"] else f"{run['return_at_end']}"
-        print(f"{' '.join(map(str, arm))} seed {seed}: {told}", flush=True)
-    return runs
-
-
 def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each arm over its seeds; steps and samples only where most of them reached the threshold."""
     rows = []
@@ -162,7 +146,7 @@ def main() -> None:
         chosen = [(arm, 300) for arm in arms(["dqn"], ["adam"], [32, 1_024])]
     else:
         chosen = list(itertools.product(arms(given.algorithms, given.optimisers, given.rows), given.seeds))
-    runs = run_all(chosen, most_steps, lines)
+    runs = run_all(chosen, partial(train, most_steps=most_steps), lines)
     rows = summarise(runs)
     critical = critical_batches(rows)
     shown = [

@@ -15,7 +15,8 @@ import itertools
 import json
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -196,19 +197,19 @@ def kept_runs(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def run_all(wanted: list[tuple[Arm, int]], most_steps: int, path: Path) -> list[dict[str, Any]]:
-    """Train what is not there yet, keeping each run as a line."""
+def run_all(wanted: Sequence[tuple[Any, int]], take: Callable[[Any, int], dict[str, Any]], path: Path) -> list:
+    """`take` what is not there yet of (arm, seed), keeping each run as a line."""
     runs = kept_runs(path)
-    have = {(*(run[name] for name in Arm._fields), run["seed"]) for run in runs}
+    have = {(*(run[name] for name in arm._fields), run["seed"]) for arm, _ in wanted[:1] for run in runs}
     for arm, seed in wanted:
         if (*arm, seed) in have:
             continue
-        run = measure(arm, seed, most_steps)
+        run = take(arm, seed)
         runs.append(run)
         with path.open("a") as file:
             file.write(json.dumps(run) + "\n")
         told = f"{run['updates']} steps, {run['env_steps']} samples" if run["reached"] else f"{run['return_at_end']}"
-        print(f"{' '.join(map(str, arm))} seed {seed}: {told}, noise {run['noise_scale']:.0f} rows", flush=True)
+        print(f"{' '.join(map(str, arm))} seed {seed}: {told}", flush=True)
     return runs
 
 
@@ -246,7 +247,7 @@ def main() -> None:
         chosen = [(arm, 300) for arm in arms(["a2c"], ["adam"], [4, 8])]
     else:
         chosen = list(itertools.product(arms(given.algorithms, given.optimisers, given.envs), given.seeds))
-    runs = run_all(chosen, most_steps, lines)
+    runs = run_all(chosen, partial(measure, most_steps=most_steps), lines)
     rows = summarise(runs)
     critical = critical_batches(rows)
     head = ["", "envs", "rows", "reached", "samples", "steps", "step norm", "distance", "noise scale"]
