@@ -109,4 +109,4 @@ class Ledger:
 
     def fill(self) -> dict[str, tuple[float, int]]:
         """By message, the sum of what consumers found, and how often they came."""
-        return {message: (total, count) for message, (total, count) in list(self._fill.items())}
+        return {message: (total, int(count)) for message, (total, count) in list(self._fill.items())}
