@@ -26,7 +26,9 @@ class Killing(Run):
     def visit(self, state, batch, metrics):
         self.batches += batch
         if len(self.states) == 4:
-            self.victim = next(place["pid"] for place in self.engine.pids if place["role"] == self.role)
+            self.victim = next(
+                place["pid"] for place in self.engine.pids if (place["role"], place["index"]) == (self.role, 0)
+            )
             os.kill(self.victim, signal.SIGKILL)
         return super().visit(state, batch, metrics)
 
