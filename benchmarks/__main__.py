@@ -18,6 +18,7 @@ MODULES = (
     "benchmarks.scaling.a3c_speedup",
     "benchmarks.scaling.samplers",
     "benchmarks.scaling.drop_slowest",
+    "benchmarks.scaling.reduction",
     "benchmarks.learning.forced_lag",
     "benchmarks.learning.accept",
     "benchmarks.learning.processes",

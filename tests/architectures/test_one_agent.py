@@ -15,7 +15,7 @@ from repository.sources import ROOT
 from shoal import envs
 from shoal.agents.dqn import make_dqn
 from shoal.architectures import registry
-from shoal.architectures.assemble import parts_around
+from shoal.architectures.assemble import make_parts, parts_around, preloads
 from shoal.architectures.dqn import Config
 from shoal.engines import make_engine
 from shoal.networks.resolve import resolve
@@ -25,7 +25,7 @@ REPLAY = {"replay_start": 200, "batch_size": 32, "replay_ratio": 4.0}
 
 
 class Scheme(NamedTuple):
-    """An architecture with settings, and where it runs."""
+    """An architecture, or a module that is one, with settings, and where it runs."""
 
     architecture: str
     engine: str
@@ -37,6 +37,9 @@ class Scheme(NamedTuple):
 SCHEMES = {
     "synchronous samples": Scheme("a2c", "inline", {}, 0),
     "minibatches on several shares": Scheme("ppo", "inline", {"learners": 2, "epochs": 2, "minibatches": 2}, 0),
+    "sums between sampling workers": Scheme(
+        "architectures.q_in_step", "processes", {"learners": 2, "learner_processes": 2}, 0
+    ),
     "asynchronous samples": Scheme("impala", "threads", {}, 0),
     "asynchronous gradients": Scheme(
         "a3c",
@@ -68,15 +71,20 @@ def agent(environment):
 
 def module_of(name):
     """The architecture of a scheme."""
-    return importlib.import_module(f"shoal.architectures.{SCHEMES[name].architecture}")
+    wanted = SCHEMES[name].architecture
+    return importlib.import_module(wanted) if "." in wanted else registry.load(wanted)
 
 
 def train(name, agent, environment, env_steps):
     """(engine, first params, last state, config, returns of episodes) under a scheme."""
     scheme, module = SCHEMES[name], module_of(name)
     config = module.Config(**COMMON | scheme.fields | {"env_steps": env_steps})
-    parts = parts_around(agent, module, config, environment)
     engine, returns = make_engine(scheme.engine), []
+    if scheme.engine == "processes":  # each makes the same agent
+        parts = make_parts(module, config, environment, "auto")
+        engine.preload = preloads(parts.agent, module, config)
+    else:
+        parts = parts_around(agent, module, config, environment)
 
     def see(state, batch, metrics):
         for trajectory in batch:
