@@ -9,6 +9,7 @@ from typing import Any
 from shoal.engines.faults import Stopped, one_line
 from shoal.engines.kernels.base import Kernel
 from shoal.engines.kernels.fixed import FixedKernel
+from shoal.engines.kernels.machine import Machine
 from shoal.engines.kernels.scheduled import Cost, ScheduledKernel
 from shoal.engines.kernels.threaded import ThreadedKernel
 from shoal.engines.ledger import Ledger
@@ -163,7 +164,11 @@ def check_engine(name: str, order: str = "free") -> None:
 
 
 def make_engine(
-    name: str, order: str = "free", costs: Mapping[str, Cost] | None = None, slow: Mapping[str, float] | None = None
+    name: str,
+    order: str = "free",
+    costs: Mapping[str, Cost] | None = None,
+    slow: Mapping[str, float] | None = None,
+    machine: Callable[[], Machine] | None = None,
 ) -> Engine:
     """An engine: where and in which order a program runs.
 
@@ -172,16 +177,20 @@ def make_engine(
       order: "free", or "fixed" for an order that depends on nothing but the program and the costs.
       costs: virtual seconds by phase name, for everything but threads in free order; see ScheduledKernel.
       slow: factors by "role/index" or "role": that worker's phases take so many times as long.
+      machine: makes what workers share in simulated time, one for each run; costs that are `Work` are spent on it.
     """
     slow = dict(slow or {})
     check_engine(name, order)
     for who, factor in slow.items():
         if factor < 1:
             raise ConfigError(f"slow={{{who!r}: {factor}}}: a worker can be slowed only, use a factor of at least 1")
+    if machine is not None and name != "simulated":
+        raise ConfigError(f"a machine is what workers share in simulated time, {name} runs on the real one")
     if name == "inline":
         return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=False), slow)
     if name == "simulated":
-        return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=True), slow)
+        made = machine or (lambda: None)
+        return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=True, machine=made()), slow)
     if order == "free" and costs is not None:
         raise ConfigError(f"costs are virtual time, {name} in free order run in real time: use order='fixed'")
     if name == "processes":

@@ -5,13 +5,17 @@
     simulated   phases and messages cost what a table says; timers and clocks are virtual
 
 A phase calls its function at its beginning and then spends its cost, times the worker's slowdown: whoever is due
-earlier runs first. Ties go to whoever was queued first. An empty heap with workers parked is exactly a deadlock.
+earlier runs first. Ties go to whoever was queued first. Nobody due with workers parked is exactly a deadlock.
+
+Costs that are numbers are spent beside whatever others do. Costs that are `Work` are spent on a machine, whose cores
+workers share: then they take longer the more is done at the same time.
 
 JAX keeps thread-local state that greenlets share, so no primitive may be used inside a trace or a JAX context
 manager. The contextvars of each worker are its own.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from time import perf_counter
@@ -20,13 +24,14 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from shoal.engines.kernels.base import Kernel, describe_waits
+from shoal.engines.kernels.machine import Machine, Work, pieces_of
 from shoal.engines.worker import Worker, current
 from shoal.errors import ConfigError
 
 UNIT_COST = 0.001
 """Virtual seconds of a phase without a table. Deadlines on scheduled engines are in this time."""
 
-Cost = float | Callable[..., float]
+Cost = float | Work | Callable[..., float | Work]
 
 
 class ScheduledKernel(Kernel):
@@ -37,12 +42,16 @@ class ScheduledKernel(Kernel):
         Names with a space are messages ("put TRAJ", "pull PARAM", "send OBS", "reply ACT"), a number or a function of
         bytes, free unless named.
       virtual_clock: timers and `now` in virtual time rather than real.
+      machine: what costs that are `Work` are spent on; without one nobody shares anything.
     """
 
-    def __init__(self, engine: Any, costs: Mapping[str, Cost] | None, virtual_clock: bool):
+    def __init__(
+        self, engine: Any, costs: Mapping[str, Cost] | None, virtual_clock: bool, machine: Machine | None = None
+    ):
         super().__init__(engine)
+        self.machine = machine
         self.costs: dict[str, Cost] = dict(costs) if costs else {"*": UNIT_COST}
-        self.charges = any(" " in name for name in self.costs)
+        self.charges = any(" " in name for name in self.costs) or (machine is not None and machine.link is not None)
         self.virtual_clock = virtual_clock
         self.virtual_now = 0.0
         self._heap: list[tuple[float, int, Worker, int]] = []
@@ -103,7 +112,7 @@ class ScheduledKernel(Kernel):
         return []
 
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
-        cost = self._cost(name, args) * worker.slow
+        cost = self._cost(name, args)
         worker.busy = name
         began = perf_counter()
         try:
@@ -111,21 +120,50 @@ class ScheduledKernel(Kernel):
         finally:
             worker.busy = None
             phases = worker.phases
-            phases[name] = phases.get(name, 0.0) + (cost if self.virtual_clock else perf_counter() - began)
-            due = self.virtual_now + cost
-            if not self._heap or due < self._heap[0][0]:
-                self.virtual_now = due
-            else:
-                self._queue(worker, due)
-                self._next().switch()
-                worker.check()
+            spent = perf_counter() - began
+            began = self.virtual_now
+            self._spend(worker, cost)
+            phases[name] = phases.get(name, 0.0) + (self.virtual_now - began if self.virtual_clock else spent)
+            worker.check()
 
-    def charge(self, worker: Worker, name: str, nbytes: int) -> None:
+    def charge(self, worker: Worker, name: str, nbytes: int, partner: str) -> None:
         cost = self.costs.get(name)
         if cost is not None:
-            self._queue(worker, self.virtual_now + worker.slow * (cost(nbytes) if callable(cost) else cost))
+            self._spend(worker, cost(nbytes) if callable(cost) else cost)
+        if self.machine is not None and self.machine.link is not None:
+            self._cross(worker, self.machine, nbytes, partner)
+        worker.check()
+
+    def _cross(self, worker: Worker, machine: Machine, nbytes: int, partner: str) -> None:
+        """Spend the time of a message on the link of a node, where it crosses one."""
+        node = machine.link_between(worker, partner)
+        if node is not None:
+            assert machine.link is not None
+            self._pass(worker, machine.link.latency_s)
+            machine.begin(worker, node, "link", None, nbytes / machine.link.bytes_per_s, 0.0, self.virtual_now)
             self._next().switch()
-            worker.check()
+
+    def _spend(self, worker: Worker, cost: float | Work) -> None:
+        """Let the time go by in which a worker is at work."""
+        machine = self.machine
+        if machine is None or not isinstance(cost, Work):
+            self._pass(worker, (cost.seconds if isinstance(cost, Work) else cost) * worker.slow)
+            return
+        if cost.idle:
+            self._pass(worker, cost.idle * worker.slow)
+        site = machine.site_of(worker)
+        for kind, name, seconds, cores in pieces_of(cost, site):
+            machine.begin(worker, site.node, kind, name, seconds * worker.slow, cores, self.virtual_now)
+            self._next().switch()
+
+    def _pass(self, worker: Worker, seconds: float) -> None:
+        """Let seconds go by for a worker, whatever others do."""
+        due = self.virtual_now + seconds
+        if due < (self._heap[0][0] if self._heap else math.inf) and (self.machine is None or due < self.machine.due):
+            self.virtual_now = due
+        else:
+            self._queue(worker, due)
+            self._next().switch()
 
     def set_deadline(self, worker: Worker, deadline: float) -> None:
         self._queue(worker, deadline)
@@ -159,18 +197,24 @@ class ScheduledKernel(Kernel):
         A greenlet's first switch comes from the hub: it inherits the stack depth of where it is started, and workers
         that started one another would pile up to Python's recursion limit.
         """
-        heap = self._heap
+        heap, machine = self._heap, self.machine
         while heap:
-            due, _, worker, turn = heapq.heappop(heap)
+            due, _, worker, turn = heap[0]
+            if machine is not None and machine.due < due:
+                break
+            heapq.heappop(heap)
             if turn == worker.turn and not worker.ended:
                 self.virtual_now = max(self.virtual_now, due)
                 if not worker.fiber:
                     self._newborn = worker.fiber
                     return self._hub
                 return worker.fiber
+        if machine is not None and machine.due < math.inf:
+            self.virtual_now = machine.due
+            return machine.finish().fiber
         return self._hub
 
-    def _cost(self, name: str, args: tuple) -> float:
+    def _cost(self, name: str, args: tuple) -> float | Work:
         cost = self.costs.get(name)
         if cost is None:
             cost = self.costs.get("*")

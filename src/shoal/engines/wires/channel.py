@@ -75,7 +75,7 @@ class Channel(Wire):
         index = self.index_of(worker, self.source, "put")
         entry = Entry(self.kernel.wrap(worker, item), version, nbytes(item), worker, index)
         if self.kernel.charges:
-            self.kernel.charge(worker, self._put_text, entry.nbytes)
+            self.kernel.charge(worker, self._put_text, entry.nbytes, self.target)
         with self.kernel.lock:
             if not self._accept(entry):
                 self._wait_for_room(worker, entry)

@@ -80,7 +80,7 @@ class Service(Wire):
         opened = _Open(worker, nbytes(item), 0.0)
         item = self.kernel.wrap(worker, item)
         if self.kernel.charges:
-            self.kernel.charge(worker, self._send_text, opened.nbytes)
+            self.kernel.charge(worker, self._send_text, opened.nbytes, self.target)
         with self.kernel.lock:
             opened.sent = self.kernel.time()
             self._tickets += 1
@@ -140,7 +140,7 @@ class Service(Wire):
         if len(requests) != len(answers):
             raise ShoalError(f"reply to {self.message}: {len(requests)} requests but {len(answers)} answers")
         if self.kernel.charges:
-            self.kernel.charge(worker, self._reply_text, nbytes(answers))
+            self.kernel.charge(worker, self._reply_text, nbytes(answers), self.source)
         wrapped = [
             (request.ticket, self.kernel.wrap(worker, a), nbytes(a))
             for request, a in zip(requests, answers, strict=True)

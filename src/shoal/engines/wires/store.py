@@ -69,7 +69,7 @@ class Store(Wire):
             else:
                 fresh = None
         if fresh is not None and self.kernel.charges:
-            self.kernel.charge(worker, self._pull_text, fresh)
+            self.kernel.charge(worker, self._pull_text, fresh, self.owner)
         return self.kernel.unwrap(worker, value, shared=True), version
 
     def role_ended(self, role: str) -> None:

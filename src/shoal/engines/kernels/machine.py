@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What workers in virtual time share: the cores of their node, the interpreter of their process, devices and links.
+
+    phase --> idle seconds, then pieces of work, each in a pool --> its node gives every pool a pace --> an end
+
+A pool has a clock of its own, in seconds of undisturbed work: a piece ends when that clock has come to its mark,
+whatever the pace was meanwhile. Only the pace has to be found anew when a piece begins or ends on a node, never the
+marks.
+
+    cores    all pieces go on beside one another, each wants some; where all want more than there are, all slow down
+             alike
+    python   one interpreter for the threads of a process: one piece after the other, on one core
+    device   an accelerator: one piece after the other, on no core
+    link     of a node to others: n pieces beside one another, each at 1/n, on no core
+"""
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+
+class Work(NamedTuple):
+    """What a phase or a message costs when nothing else runs."""
+
+    seconds: float
+    """from its beginning to its end"""
+    idle: float = 0.0
+    """of these, seconds in which it waits for something that is nobody's, such as a sleep; they come first"""
+    cores: float = 1.0
+    """kept busy on average in the rest"""
+    python: float = 0.0
+    """share of the rest in which it holds its process's interpreter"""
+    device: str | None = None
+    """an accelerator that does the rest instead of cores"""
+
+
+class Link(NamedTuple):
+    """Between every node and the network."""
+
+    latency_s: float
+    bytes_per_s: float
+
+
+class Site(NamedTuple):
+    """Where a worker runs."""
+
+    node: int = 0
+    process: int = 0
+
+
+ONE_BY_ONE = ("python", "device")
+"""kinds of pools that take up one piece after the other. An interpreter changes hands in the middle only after 5 ms,
+which is longer than most pieces; a device runs what it is given in order."""
+
+
+class Pool:
+    """Pieces of work that go on at one pace."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.clock = 0.0
+        """seconds of undisturbed work that it has done, or that each of its pieces has, since the beginning of time"""
+        self.last = 0.0
+        """the mark of the piece that came last"""
+        self.pace = 1.0
+        self.cores = 0.0
+        """that its pieces want, if they are many at once"""
+        self.pieces: list[tuple[float, int, Any, float]] = []
+        """(mark of its end, order, whose, cores), the next end first"""
+
+    @property
+    def wants(self) -> float:
+        """Cores that it wants of its node now."""
+        if self.kind == "cores":
+            return self.cores
+        return float(self.kind == "python" and bool(self.pieces))
+
+
+class Node:
+    """The cores that some processes share."""
+
+    def __init__(self, cores: float):
+        self.cores = cores
+        self.busy_s = 0.0
+        """core seconds so far"""
+        self.version = 0
+        """of its next end: what was foreseen before is void"""
+        self._now = 0.0
+        self._pools: dict[tuple[str, Any], Pool] = {}
+
+    def begin(self, kind: str, name: Any, piece: tuple[int, Any, float, float], now: float) -> None:
+        """A piece (order, whose, seconds, cores) joins a pool."""
+        self._go_on(now)
+        pool = self._pools.get((kind, name))
+        if pool is None:
+            pool = self._pools[kind, name] = Pool(kind)
+        order, whose, seconds, cores = piece
+        begins = max(pool.clock, pool.last) if kind in ONE_BY_ONE else pool.clock
+        pool.last = begins + seconds
+        heapq.heappush(pool.pieces, (pool.last, order, whose, cores))
+        pool.cores += cores
+        self._set_paces()
+
+    def end(self, now: float) -> Any:
+        """The piece that is due leaves; returns whose it was."""
+        self._go_on(now)
+        pool = min((pool for pool in self._pools.values() if pool.pieces), key=_left)
+        _, _, whose, cores = heapq.heappop(pool.pieces)
+        pool.cores = pool.cores - cores if pool.pieces else 0.0
+        self._set_paces()
+        return whose
+
+    def due(self) -> float:
+        """When the next piece ends if nothing begins until then."""
+        return self._now + min(map(_left, self._pools.values()), default=math.inf)
+
+    def _go_on(self, now: float) -> None:
+        passed = now - self._now
+        if passed > 0:
+            self._now = now
+            wanted = 0.0
+            for pool in self._pools.values():
+                if pool.pieces:
+                    pool.clock += passed * pool.pace
+                    wanted += pool.wants
+            self.busy_s += passed * min(wanted, self.cores)
+
+    def _set_paces(self) -> None:
+        wanted = sum(pool.wants for pool in self._pools.values())
+        share = min(1.0, self.cores / wanted) if wanted else 1.0
+        for pool in self._pools.values():
+            if pool.kind in ("cores", "python"):
+                pool.pace = share
+            elif pool.kind == "link":
+                pool.pace = 1.0 / max(1, len(pool.pieces))
+
+
+class Machine:
+    """Nodes, and who is where.
+
+    Args:
+      cores: of each node.
+      place: (system path, role, index) -> its site.
+      link: of each node; None where messages cross for nothing.
+      spread: roles whose workers are on several nodes; all of another role are where its first one is.
+
+    Check: two pieces of one second on one core end together after two; on two cores after one.
+    """
+
+    def __init__(
+        self,
+        cores: Sequence[float],
+        place: Callable[[str, str, int], Site] = lambda *_: Site(),
+        link: Link | None = None,
+        spread: Sequence[str] = ("actor",),
+    ):
+        self.link, self._spread = link, frozenset(spread)
+        self.nodes = [Node(count) for count in cores]
+        self._place = place
+        self._sites: dict[tuple[str, str, int], Site] = {}
+        self._ends: list[tuple[float, int, int, int]] = []
+        self._order = 0
+
+    def site_of(self, worker: Any) -> Site:
+        """Where a worker is, by who it is now."""
+        who = worker.path, worker.role, worker.index
+        site = self._sites.get(who)
+        if site is None:
+            site = self._sites[who] = self._place(*who)
+        return site
+
+    def link_between(self, worker: Any, partner: str) -> int | None:
+        """The node whose link a message between a worker and somebody of another role goes over; None for the same
+        node. It is that of the side that is one for many: what many send to it or get from it comes together there."""
+        own = self.site_of(worker).node
+        if partner in self._spread:
+            return own if len(self.nodes) > 1 else None
+        home = self._place(worker.path, partner, 0).node
+        return None if home == own else home
+
+    def begin(  # noqa: PLR0913 - a piece of work and where it belongs
+        self, whose: Any, node: int, kind: str, name: Any, seconds: float, cores: float, now: float
+    ) -> None:
+        """A piece of work of `seconds` begins; `finish` gives back `whose` when it is done."""
+        self._order += 1
+        self.nodes[node].begin(kind, name, (self._order, whose, seconds, cores), now)
+        self._foresee(node)
+
+    @property
+    def due(self) -> float:
+        """When the next piece ends; infinite where none runs."""
+        ends = self._ends
+        while ends and ends[0][3] != self.nodes[ends[0][2]].version:
+            heapq.heappop(ends)
+        return ends[0][0] if ends else math.inf
+
+    def finish(self) -> Any:
+        """Whose piece ended at `due`, which was asked for just before."""
+        due, _, node, _ = heapq.heappop(self._ends)
+        whose = self.nodes[node].end(due)
+        self._foresee(node)
+        return whose
+
+    def _foresee(self, node: int) -> None:
+        one = self.nodes[node]
+        one.version += 1
+        due = one.due()
+        if due < math.inf:
+            self._order += 1
+            heapq.heappush(self._ends, (due, self._order, node, one.version))
+
+
+@cache
+def pieces_of(work: Work, site: Site) -> list[tuple[str, Any, float, float]]:
+    """(kind, name, seconds, cores) of the pieces of a work after its idle seconds, one after the other."""
+    busy = work.seconds - work.idle
+    found = []
+    if work.device is not None:
+        found.append(("device", work.device, busy, 0.0))
+    else:
+        found.append(("python", site.process, busy * work.python, 1.0))
+        found.append(("cores", None, busy * (1.0 - work.python), work.cores))
+    return [piece for piece in found if piece[2] > 0]
+
+
+def _left(pool: Pool) -> float:
+    """Seconds until the next piece of a pool ends at its pace."""
+    return max(0.0, (pool.pieces[0][0] - pool.clock) / pool.pace) if pool.pieces else math.inf

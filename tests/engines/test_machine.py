@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers in virtual time share cores, interpreters, devices and links: who is beside whom decides how long work takes,
+and a slow reference that goes on in tiny steps finds the same."""
+
+import random
+
+import numpy as np
+import pytest
+
+from shoal.engines import make_engine, phase, system
+from shoal.engines.kernels.machine import Link, Machine, Site, Work, pieces_of
+from shoal.errors import ConfigError
+
+
+def alone_each(_path, _role, index):
+    """Every worker a process of its own on the first node."""
+    return Site(0, index)
+
+
+def over_two_nodes(_path, _role, index):
+    """Workers by turns on two nodes."""
+    return Site(index % 2, index)
+
+
+def seconds_of(works, cores, place=lambda *_: Site(), times=1):
+    """(virtual seconds until every worker has ended its work `times` times, core seconds of each node)."""
+    machines = []
+
+    def machine():
+        machines.append(Machine(cores, place))
+        return machines[0]
+
+    def work(index, ended):
+        for _ in range(times):
+            phase("work", lambda index: index, index)
+        ended.put(index)
+
+    def program():
+        with system("s", "learner") as s:
+            ended = s.channel("TRAJ", "actor", "learner", len(works))
+            s.spawn("actor", len(works), work, ended)
+            ended.get(len(works))
+
+    engine = make_engine("simulated", costs={"work": lambda index: works[index]}, machine=machine)
+    engine.run(program)
+    return engine.now(), [node.busy_s for node in machines[0].nodes]
+
+
+@pytest.mark.parametrize(
+    ("workers", "work", "cores", "place", "seconds"),
+    [
+        (1, Work(1.0), [2], alone_each, 1.0),
+        (2, Work(1.0), [2], alone_each, 1.0),
+        (4, Work(1.0), [2], alone_each, 2.0),
+        (3, Work(1.0), [2], alone_each, 1.5),
+        (4, Work(1.0, cores=2.0), [2], alone_each, 4.0),
+        (4, Work(1.0, idle=1.0), [2], alone_each, 1.0),
+        (4, Work(1.0, idle=0.5), [2], alone_each, 1.5),
+        (4, Work(1.0, python=1.0), [2], alone_each, 2.0),
+        (4, Work(1.0, python=1.0), [2], lambda *_: Site(), 4.0),
+        (4, Work(1.0), [2, 2], over_two_nodes, 1.0),
+        (4, Work(1.0, device="gpu"), [1], alone_each, 4.0),
+    ],
+)
+def test_what_is_shared_takes_longer(workers, work, cores, place, seconds):
+    took, _ = seconds_of([work] * workers, cores, place)
+    assert took == pytest.approx(seconds)
+
+
+def test_half_in_python_goes_on_beside_the_other_half():
+    """Two threads, each half in the interpreter and half outside: once out of step, neither waits any more."""
+    took, _ = seconds_of([Work(1.0, python=0.5)] * 2, [2], times=200)
+    assert took == pytest.approx(200.5)
+    took, _ = seconds_of([Work(1.0, python=0.5)] * 3, [2], times=200)
+    assert took == pytest.approx(300, rel=0.01)  # the interpreter is always held
+
+
+def test_cores_are_accounted_for():
+    took, busy = seconds_of([Work(1.0), Work(3.0, idle=1.0, cores=0.5), Work(2.0, device="gpu")], [2])
+    assert busy == [pytest.approx(1.0 + 2.0 * 0.5)]
+    assert took == pytest.approx(3.0)
+
+
+def test_a_slowed_worker_takes_longer_for_all_of_its_work():
+    def program():
+        phase("work", lambda: None)
+
+    engine = make_engine(
+        "simulated", costs={"work": Work(2.0, idle=1.0)}, slow={"main": 3.0}, machine=lambda: Machine([1])
+    )
+    engine.run(program)
+    assert engine.now() == pytest.approx(6.0)
+
+
+def reference(works, cores, step=1e-3):
+    """Seconds until all works are done, going on in tiny steps: idle time, then the interpreter, then cores."""
+    left = [[("idle", work.idle, 0.0), *((kind, s, c) for kind, _, s, c in pieces_of(work, Site()))] for work in works]
+    left = [[piece for piece in pieces if piece[1] > 0] for pieces in left]
+    now, queue = 0.0, []
+    while any(left):
+        first = {i: pieces[0] for i, pieces in enumerate(left) if pieces}
+        queue = [i for i in queue if i in first and first[i][0] == "python"]
+        queue += [i for i in first if first[i][0] == "python" and i not in queue]
+        wanted = sum(want for kind, _, want in first.values() if kind == "cores") + bool(queue)
+        share = min(1.0, cores / wanted) if wanted else 1.0
+        for i, (kind, seconds, want) in first.items():
+            pace = {"idle": 1.0, "cores": share, "python": share * (i in queue[:1])}[kind]
+            left[i][0] = (kind, seconds - pace * step, want)
+            if left[i][0][1] <= step / 2:
+                del left[i][0]
+        now += step
+    return now
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_against_a_reference_in_tiny_steps(seed):
+    draw = random.Random(seed)
+
+    def work():
+        cores, python = draw.choice((1.0, 1.5)), draw.choice((0.0, 0.5, 1.0))
+        return Work(draw.uniform(0.5, 2), idle=draw.uniform(0, 0.4), cores=cores, python=python)
+
+    works = [work() for _ in range(draw.randint(2, 7))]
+    took, _ = seconds_of(works, [2])
+    assert took == pytest.approx(reference(works, 2), rel=0.02)
+
+
+def test_the_reference_knows_how_many_cores_there_are():
+    works = [Work(1.0)] * 6
+    assert reference(works, 2) == pytest.approx(3.0, rel=0.02)
+    assert reference(works, 3) == pytest.approx(2.0, rel=0.02)
+
+
+def test_the_same_twice():
+    works = [Work(0.1 * (i + 1), idle=0.05, python=0.3) for i in range(5)]
+    assert seconds_of(works, [2], times=20) == seconds_of(works, [2], times=20)
+    assert seconds_of(works, [2], times=20) != seconds_of(works, [1], times=20)
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads", "processes"])
+def test_only_simulated_time_has_a_machine(engine):
+    with pytest.raises(ConfigError, match=f"{engine} runs on the real one"):
+        make_engine(engine, machine=lambda: Machine([1]))
+
+
+def test_messages_between_nodes_share_the_link_of_the_one_who_is_one_for_many():
+    """Four actors on four nodes send a megabyte each to a learner on a fifth, over a link of a megabyte a second."""
+
+    def produce(index, trajectories):
+        trajectories.put(np.zeros(10**6, np.uint8))
+
+    def program():
+        with system("s", "learner") as s:
+            trajectories = s.channel("TRAJ", "actor", "learner", 4)
+            s.spawn("actor", 4, produce, trajectories)
+            trajectories.get(4)
+
+    def run(place):
+        link = Link(0.5, 1e6)
+        engine = make_engine("simulated", costs={"*": 0.0}, machine=lambda: Machine([1] * 5, place, link))
+        engine.run(program)
+        return engine.now()
+
+    assert run(lambda _path, role, index: Site(1 + index if role == "actor" else 0)) == pytest.approx(4.5)
+    assert run(lambda *_: Site()) == 0.0
