@@ -96,7 +96,6 @@ def train(name, agent, environment, env_steps):
     return engine, first, engine.run(module.run, config, parts, None, see), config, returns
 
 
-@pytest.mark.evidence("fingerprint", "rllib")
 @each_scheme
 def test_one_agent_trains_under_every_scheme_and_each_moves_what_it_says(name, agent, environment):
     from fnmatch import fnmatch
@@ -114,7 +113,6 @@ def test_one_agent_trains_under_every_scheme_and_each_moves_what_it_says(name, a
 
 
 @pytest.mark.slow
-@pytest.mark.evidence("learning", "rllib")
 @pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.env_steps])
 def test_one_agent_learns_under_every_scheme_that_explores(name, agent, environment):
     *_, returns = train(name, agent, environment, SCHEMES[name].env_steps)

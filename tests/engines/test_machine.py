@@ -12,14 +12,14 @@ from shoal.engines.kernels.machine import Link, Machine, Site, Work, pieces_of
 from shoal.errors import ConfigError
 
 
-def alone_each(_path, _role, index):
+def alone_each(*_):
     """Every worker a process of its own on the first node."""
-    return Site(0, index)
+    return Site(0, None)
 
 
 def over_two_nodes(_path, _role, index):
-    """Workers by turns on two nodes."""
-    return Site(index % 2, index)
+    """Workers by turns on two nodes, each a process of its own."""
+    return Site(index % 2, None)
 
 
 def seconds_of(works, cores, place=lambda *_: Site(), times=1):
@@ -161,5 +161,5 @@ def test_messages_between_nodes_share_the_link_of_the_one_who_is_one_for_many():
         engine.run(program)
         return engine.now()
 
-    assert run(lambda _path, role, index: Site(1 + index if role == "actor" else 0)) == pytest.approx(4.5)
+    assert run(lambda _path, role, index: Site(1 + index if role == "actor" else 0, None)) == pytest.approx(4.5)
     assert run(lambda *_: Site()) == 0.0

@@ -27,6 +27,7 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         obs={"": ArraySpec((4,), "float32")},
         action="discrete",
         action_sizes=(2,),
+        named=True,
     )
     values = {
         "version": VERSION,

@@ -69,7 +69,7 @@ def test_a_masked_environment_is_measured():
 @every_form
 def test_profiles_name_every_entry(env, tmp_path):
     spec = envs.resolve(env).spec
-    facts = env_facts(env, spec, {})
+    facts = env_facts(envs.resolve(env), {})
     assert facts.obs_bytes == sum(nbytes(np.zeros(leaf.shape, leaf.dtype)) for _, leaf in tree_items(spec.obs))
     assert facts.spec().action.shape == spec.action.shape
     assert facts.spec().masked == spec.masked
@@ -80,8 +80,8 @@ def test_profiles_name_every_entry(env, tmp_path):
 
 
 def test_an_observation_in_words():
-    assert env_facts("", envs.resolve("toy:catch").spec, {}).obs_words == "[50] float32"
-    words = env_facts("", envs.resolve("envs.own:Trees").spec, {}).obs_words
+    assert env_facts(envs.resolve("toy:catch"), {}).obs_words == "[50] float32"
+    words = env_facts(envs.resolve("envs.own:Trees"), {}).obs_words
     assert words == "action_mask [5] bool, last [5] float32, noise/0 [2] float32, noise/1 [4] float32"
 
 

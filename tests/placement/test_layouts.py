@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an environment's step is kept by, what that makes worth trying, and what the simulated engine says of it."""
 
+import dataclasses
+
 import pytest
 
 from placement.made_up import profile
@@ -8,6 +10,7 @@ from shoal.architectures import presets, registry
 from shoal.placement import layouts
 from shoal.placement.layouts import arrange, arrangements, core_limit, env_kind, predict
 from shoal.placement.trial import layout, settling
+from shoal.placement.unit_costs import batch_rows
 
 SLEEPS = {"step": (0.0, 5e-3), "step_cores": 0.02, "gain": 2.0}
 FILLS = {"step": (0.0, 3e-4), "step_cores": 4.0, "gain": 1.0}
@@ -41,12 +44,27 @@ def test_waiting_environments_get_an_actor_each():
     assert layout(found["ppo"].config)["envs_per_actor"] == 1
     for name, arrangement in found.items():
         assert arrangement.engine == "threads"
-        assert layouts.batch_rows(arrangement.config) == layouts.batch_rows(preset(name).config)
+        assert batch_rows(arrangement.config) == batch_rows(preset(name).config)
 
 
 def test_environments_that_fill_the_cores_are_left_as_they_are():
     assert changes_of(FILLS) == set()
-    assert changes_of(PYTHON) == set()
+
+
+def test_slow_environments_in_python_get_a_process_each():
+    found = {a.architecture: a for a in arrangements(profile(**PYTHON)) if a.engine == "processes"}
+    assert found["ppo"].changed == {"num_actors": 4, "envs_per_actor": 2}
+    for name, arrangement in found.items():
+        assert batch_rows(arrangement.config) == batch_rows(preset(name).config)
+    made = profile(**PYTHON)
+    gain = predict(made, found["ppo"]).env_steps_per_s / predict(made, preset("ppo")).env_steps_per_s
+    assert 3 < gain < 4.01
+
+
+def test_quick_environments_and_nameless_ones_get_none():
+    assert changes_of({**PYTHON, "step": (0.0, 10e-6)}) == set()
+    nameless = dataclasses.replace(profile().env, named=False)
+    assert all(a.engine != "processes" for a in arrangements(profile(**PYTHON, env=nameless)))
 
 
 def test_environments_that_run_beside_one_another_are_split_over_the_cores():
@@ -58,7 +76,7 @@ def test_a_step_of_fixed_cost_takes_more_environments():
     found = [a for a in arrangements(profile(step=(5e-5, 1e-7))) if a.changed]
     assert {tuple(a.changed) for a in found} == {("envs_per_actor", "unroll_length")}
     assert all(not a.same_learning for a in found)
-    assert all(layouts.batch_rows(a.config) == layouts.batch_rows(preset(a.architecture).config) for a in found)
+    assert all(batch_rows(a.config) == batch_rows(preset(a.architecture).config) for a in found)
 
 
 @pytest.mark.parametrize("architecture", ["a2c", "ppo"])

@@ -45,8 +45,9 @@ def test_shares_are_worker_seconds(engine, actors):
         (SLEEPS, ("yes", "waits 98%", "more actors", "2 threads ran 2.0x")),
         (FILLS, ("it is already", "4.0 of 4 cores")),
         (FREE, ("yes", "over threads", "1.9x")),
-        (PYTHON, ("not on threads", "Python's lock", "0.9x", "processes")),
-        ({"step": (5e-5, 1e-7)}, ("yes, as a vector: 32 in one step give 3.8x the steps of 8", "not on threads")),
+        (PYTHON, ("yes: over processes", "threads take turns", "Python's lock", "0.9x")),
+        ({**PYTHON, "step": (0.0, 10e-6)}, ("hardly", "too short for processes")),
+        ({"step": (5e-5, 1e-7)}, ("yes, as a vector: 32 in one step give 3.8x the steps of 8", "take turns")),
     ],
 )
 def test_words_for_the_environment_follow_what_it_is_kept_by(made, words):

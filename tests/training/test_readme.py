@@ -31,7 +31,7 @@ def test_python_runs(code, tmp_path, monkeypatch, capsys):
 def test_commands_exist_and_their_flags_are_taken(line):
     assert line[1] in COMMANDS
     if line[1] == "train" and not any(part in word for word in line for part in MADE_UP):
-        options, config = parse_fields(line[2], line[3:])
+        options, config, _ = parse_fields(line[2], line[3:])
         assert options.env
         assert config.env_steps > 0
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "play episodes with a trained policy",
     "race": "train several architectures on one budget and compare what they moved and who waited",
     "advise": "measure an environment and a network here: what to parallelise, when CPU, when GPU",
+    "predict": "say from what was measured how an architecture would do on a machine, without running it",
     "describe": "draw the data flow of an architecture and the wires it really used",
     "report": "write one page with the curves and the flow of one or more runs",
     "list": "name the architectures, environments or engines",

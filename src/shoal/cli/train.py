@@ -23,7 +23,18 @@ USAGE = """usage: shoal train ARCH --env ENV [fields]
 Train an architecture. `shoal train ARCH --help` lists the fields of that architecture; with --env, its defaults there.
 
 architectures: {names}
+auto measures the environment first and chooses one of them
 """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Auto:
+    """Fields that every architecture has."""
+
+    env_steps: int | None = None
+    """agent steps to train for; default: as the chosen architecture's preset says"""
+    seed: int = 0
+    """root of all randomness"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     if argv[0].startswith("-"):
         raise ConfigError(f"{PROG}: name the architecture first, for example `{PROG} ppo {shlex.join(argv)}`")
     architecture = argv[0]
-    options, config = parse_fields(architecture, argv[1:])
+    options, config, fields = (parse_auto if architecture == "auto" else parse_fields)(architecture, argv[1:])
 
     from shoal import training
 
@@ -70,6 +81,7 @@ def run(argv: Sequence[str]) -> int:
         architecture,
         options.env,
         config=config,
+        **fields,
         engine=options.engine,
         order=options.order,
         run_dir=options.run_dir,
@@ -95,8 +107,22 @@ def say_where(result: Any) -> int:
     return result.exit_code
 
 
-def parse_fields(architecture: str, argv: Sequence[str]) -> tuple[Options, Any]:
-    """(options, config) of a command line; the preset for the named environment supplies the defaults.
+def parse_auto(_architecture: str, argv: Sequence[str]) -> tuple[Options, None, dict[str, Any]]:
+    """(options, no config yet, fields) of a command line that leaves the choice to what is measured."""
+    form = dataclasses.make_dataclass(
+        "Train",
+        [("run", tyro.conf.OmitArgPrefixes[Options]), ("fields", tyro.conf.OmitArgPrefixes[Auto])],
+        kw_only=True,
+    )
+    form.__doc__ = "Measure an environment and a network here, choose architecture and layout, say why, and train."
+    parsed = parse(form, argv, f"{PROG} auto", flags_of(Options) + flags_of(Auto))
+    given = dataclasses.asdict(parsed.fields)
+    return parsed.run, None, {name: value for name, value in given.items() if value is not None}
+
+
+def parse_fields(architecture: str, argv: Sequence[str]) -> tuple[Options, Any, dict[str, Any]]:
+    """(options, config, no further fields) of a command line; the preset for the named environment supplies the
+    defaults.
 
     Raises:
       ConfigError, EnvironmentFault: also what an unknown or broken environment raises, before JAX is imported.
@@ -116,7 +142,7 @@ def parse_fields(architecture: str, argv: Sequence[str]) -> tuple[Options, Any]:
     )
     form.__doc__ = f"{first_line(module.__doc__)}\n\n`shoal describe {architecture}` draws its data flow."
     parsed = parse(form, argv, f"{PROG} {architecture}", flags_of(Options) + flags_of(module.Config))
-    return parsed.run, parsed.config
+    return parsed.run, parsed.config, {}
 
 
 def read_env_kwargs(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ worker is ambient, so architectures never see the engine.
 
 from shoal.engines.base import Engine, check_engine, make_engine
 from shoal.engines.faults import Deadlock, Ended, RoleFailed, Stopped
+from shoal.engines.kernels.machine import Link, Machine, Site, Work
 from shoal.engines.payload import nbytes
 from shoal.engines.system import System, system
 from shoal.engines.wires.select import select
@@ -22,10 +23,14 @@ __all__ = [
     "Deadlock",
     "Ended",
     "Engine",
+    "Link",
+    "Machine",
     "Me",
     "RoleFailed",
+    "Site",
     "Stopped",
     "System",
+    "Work",
     "check_engine",
     "make_engine",
     "me",

@@ -17,7 +17,7 @@ from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
 from shoal.records import hardware
 from shoal.trees import tree_items
-from shoal.types import Discrete, EnvSpec, MultiDiscrete
+from shoal.types import Discrete, MultiDiscrete
 
 SECONDS = 20.0
 """spent calling what is measured; compiling comes on top"""
@@ -118,7 +118,7 @@ def measure_parts(
         version=VERSION,
         shoal=__version__,
         hardware=hardware.describe(measure.all_devices()),
-        env=env_facts(factory.name, factory.spec, env_kwargs),
+        env=env_facts(factory, env_kwargs),
         network=network,
         params=int(workload.params.size),
         architecture=workload.architecture,
@@ -188,12 +188,20 @@ class Runs:
         self.profile = replace(self.profile, trials=(*self.profile.trials, trial))
 
 
-def env_facts(name: str, spec: EnvSpec, env_kwargs: dict[str, Any]) -> EnvFacts:
+def env_facts(factory: envs.EnvFactory, env_kwargs: dict[str, Any]) -> EnvFacts:
     """An environment as a profile names it."""
+    spec = factory.spec
     if isinstance(spec.action, Discrete):
         action, sizes = "discrete", (spec.action.n,)
     elif isinstance(spec.action, MultiDiscrete):
         action, sizes = "multi_discrete", spec.action.sizes
     else:
         action, sizes = "box", (len(spec.action.low),)
-    return EnvFacts(id=name, settings=env_kwargs, obs=dict(tree_items(spec.obs)), action=action, action_sizes=sizes)
+    return EnvFacts(
+        id=factory.name,
+        settings=env_kwargs,
+        obs=dict(tree_items(spec.obs)),
+        action=action,
+        action_sizes=sizes,
+        named=factory.origin is not None,
+    )

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from shoal.architectures import presets, registry
 from shoal.architectures.assemble import default_engine
+from shoal.placement.machines import machine_named
 from shoal.placement.profile import Point, Profile, Trial
-from shoal.placement.trial import SHORTEST_UNROLL, Arrangement, batch_trajectories, passes, run_trial
+from shoal.placement.trial import SHORTEST_UNROLL, Arrangement, run_trial
 from shoal.placement.twins import twin_parts
+from shoal.placement.unit_costs import costs, episode_length, host_curve, update_seconds
 from shoal.types import ArraySpec
 
 EnvKind = Literal["waits", "fills", "threads", "python"]
@@ -23,9 +25,9 @@ FULL = 0.75
 """share of the cores from which on they count as busy"""
 THREADS_PAY = 1.4
 """gain of two threads from which on they count as faster"""
+LONG_STEP_S = 200e-6
+"""a vector step of so many seconds is worth a process: handing over its rows takes less than collecting them"""
 MOST_ACTORS = 16
-HOSTS = ("numpy", "cpu")
-"""where acting runs without an accelerator"""
 WIDER = 4
 """how many times as many environments an actor is tried with"""
 SIMULATED_UPDATES = 5
@@ -58,27 +60,36 @@ def arrangements(profile: Profile) -> list[Arrangement]:
             found += crowd(architecture, config)
         elif kind == "threads":
             found += split(architecture, config, int(profile.cores))
+        elif kind == "python" and profile.env.named and usual_step(profile).mean_s >= LONG_STEP_S:
+            found += split(architecture, config, int(profile.cores), engine="processes")
         if kind != "fills" and profile.env_step.line().half_size >= WIDER * config.envs_per_actor:
             found += widen(architecture, config)
     return found
 
 
-def arrange(architecture: str, config: Any, changed: dict[str, int], same_learning: bool = True) -> Arrangement:
-    """The arrangement of a preset's config with some fields changed."""
+def arrange(
+    architecture: str, config: Any, changed: dict[str, int], same_learning: bool = True, engine: str | None = None
+) -> Arrangement:
+    """The arrangement of a preset's config with some fields changed, on the engine it would have by default or
+    another."""
     config = dataclasses.replace(config, **changed)
-    return Arrangement(architecture, default_engine(architecture, config), config, changed, same_learning)
+    engine = engine or default_engine(architecture, config)
+    return Arrangement(architecture, engine, config, changed, same_learning)
 
 
-def split(architecture: str, config: Any, num_actors: int) -> list[Arrangement]:
+def split(architecture: str, config: Any, num_actors: int, engine: str | None = None) -> list[Arrangement]:
     """The same environments over more actors; batches keep their rows. Nothing where that changes nothing."""
-    if num_actors <= config.num_actors or config.num_envs % num_actors:
+    if num_actors < config.num_actors or config.num_envs % num_actors:
+        return []
+    if num_actors == config.num_actors and engine is None:
         return []
     changed = {"num_actors": num_actors, "envs_per_actor": config.num_envs // num_actors}
     if hasattr(config, "batch_trajectories"):
         rows = config.batch_trajectories * config.envs_per_actor
         changed["batch_trajectories"] = max(1, rows // changed["envs_per_actor"])
         changed["queue_slots"] = max(config.queue_slots, changed["batch_trajectories"])
-    return [arrange(architecture, config, changed)]
+    changed = {name: value for name, value in changed.items() if getattr(config, name) != value}
+    return [arrange(architecture, config, changed, engine=engine)]
 
 
 def widen(architecture: str, config: Any) -> list[Arrangement]:
@@ -109,68 +120,30 @@ def layout_words(settings: dict[str, int], engine: str) -> str:
         return f"{settings[name]} {unit}{'' if settings[name] == 1 else 's'}"
 
     parts = (several("num_actors", "actor"), several("envs_per_actor", "env"), several("unroll_length", "step"))
-    return " x ".join(parts) + (", one thread" if engine == "inline" else ", threads")
+    return " x ".join(parts) + {"inline": ", one thread"}.get(engine, f", {engine}")
+
+
+def key_of(choice: Arrangement | Trial) -> tuple[str, str, str]:
+    """What tells one arrangement, or its trial, from others."""
+    return choice.architecture, choice.engine, str(choice.changed)
 
 
 def predict(profile: Profile, arrangement: Arrangement) -> Trial:
-    """The architecture's own `run` on twins in virtual time, at the costs measured for the parts.
+    """The architecture's own `run` on twins in virtual time, at the costs measured for the parts, on this machine.
 
-    Workers in virtual time do not share cores, so the result is slowed to what the cores can compute.
-
-    Check: with one actor in lock-step, a batch takes the sum of its parts.
+    Check: with one actor in lock-step, a batch takes the sum of its parts; actors that compute share the cores.
     """
     config = dataclasses.replace(arrangement.config, env_steps=10**12)
     spec = dataclasses.replace(profile.env.spec(), obs=ArraySpec((1,), "float32"))
-    module, parts = registry.load(arrangement.architecture), twin_parts(spec, 1)
-    unending = arrangement._replace(config=config)
-    trial = run_trial(unending, module, parts, updates=SIMULATED_UPDATES, costs=costs(profile, config))
-    slowest = trial.env_steps / core_limit(profile, config.envs_per_actor, trial.rows, trial.passes)
-    wall = max(trial.wall_s, slowest)
-    return dataclasses.replace(trial, wall_s=wall, alone_s=wall)
+    module, parts = registry.load(arrangement.architecture), twin_parts(spec, 1, episode_length=episode_length(profile))
+    here = machine_named("here", profile)
+    return run_trial(
+        arrangement._replace(config=config), module, parts, updates=SIMULATED_UPDATES, costs=costs(profile, config),
+        machine=lambda: here.make(separate=arrangement.engine == "processes"),
+    )  # fmt: skip
 
 
-def costs(profile: Profile, config: Any) -> dict[str, float]:
-    """Seconds of each phase."""
-    rows = config.envs_per_actor * config.unroll_length
-    overhead = overhead_per_row(profile)
-    return {
-        "start": 0.0,
-        "prepare": 0.0,
-        "act": best_inference(profile, config.envs_per_actor),
-        "env_step": profile.env_step.at(config.envs_per_actor),
-        "assemble": overhead * rows,
-        "update": update_seconds(profile, passes(config), batch_rows(config)),
-        "publish": 0.0,
-        "*": 0.0,
-    }
-
-
-def overhead_per_row(profile: Profile) -> float:
-    """Seconds an actor spends per environment step beside acting and stepping, from the runs; 0 without one."""
-    per_row = []
-    for trial in profile.trials:
-        actor = trial.phases.get("actor", {})
-        per_row.append((actor.get("prepare", 0.0) + actor.get("assemble", 0.0)) / max(1, trial.env_steps))
-    return min(per_row, default=0.0)
-
-
-def best_inference(profile: Profile, batch: int) -> float:
-    """Seconds to act on a batch on the host's own processor."""
-    return min(curve.at(batch) for name, curve in profile.inference.items() if name in HOSTS)
-
-
-def batch_rows(config: Any) -> int:
-    """Environment steps in one batch."""
-    return batch_trajectories(config) * config.envs_per_actor * config.unroll_length
-
-
-def update_seconds(profile: Profile, times: int, rows: int) -> float:
-    """Seconds of one update on the CPU that goes `times` times through its rows; scaled from the measured learner."""
-    measured = passes(presets.preset(profile.architecture, profile.env.spec()))
-    return profile.update["cpu"].at(rows) * times / measured
-
-
-def core_limit(profile: Profile, batch: int, rows: int, times: int) -> float:
+def core_limit(profile: Profile, batch: int, rows: int, times: int, engine: str = "threads") -> float:
     """Environment steps a second at which all cores compute without pause, or all threads take turns in Python.
 
     Args:
@@ -178,9 +151,10 @@ def core_limit(profile: Profile, batch: int, rows: int, times: int) -> float:
       rows: environment steps in an update.
       times: how often an update goes through them.
     """
-    hosts = [curve.cpu_at(batch) for name, curve in profile.inference.items() if name in HOSTS]
-    collecting = (profile.env_step.cpu_at(batch) + min(hosts)) / batch
+    acting = host_curve(profile, batch)[1].cpu_at(batch)
+    collecting = (profile.env_step.cpu_at(batch) + acting) / batch
     update = profile.update["cpu"]
     learning = update.cpu_at(rows) / update.at(rows) * update_seconds(profile, times, rows) / rows
     limit = profile.cores / (collecting + learning)
-    return min(limit, 1.0 / collecting) if env_kind(profile) == "python" else limit
+    takes_turns = env_kind(profile) == "python" and engine != "processes"
+    return min(limit, 1.0 / collecting) if takes_turns else limit

@@ -18,7 +18,7 @@ from shoal.placement.lines import Line, fit_line
 from shoal.records.files import replace_json
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
-VERSION = 2
+VERSION = 3
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
@@ -174,6 +174,8 @@ class EnvFacts:
     action: Literal["discrete", "multi_discrete", "box"]
     action_sizes: tuple[int, ...]
     """actions of each choice, or the number of numbers in a box"""
+    named: bool
+    """another process can make it by its name"""
 
     @property
     def obs_bytes(self) -> int:

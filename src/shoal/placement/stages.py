@@ -7,9 +7,10 @@ return, improve the policy. Time in which nobody works is a group of its own.
 
 from dataclasses import dataclass
 
-from shoal.placement.layouts import HOSTS, env_kind, usual_step
+from shoal.placement.layouts import LONG_STEP_S, env_kind, usual_step
 from shoal.placement.lines import break_even
 from shoal.placement.profile import Curve, Profile, Trial
+from shoal.placement.unit_costs import HOSTS, host_curve
 from shoal.records.readable import count, nbytes, percent
 
 SAMPLES, FIT, IMPROVE, WAITING = "Generate samples", "Fit or estimate", "Improve the policy", "Wait"
@@ -104,7 +105,9 @@ def environment_advice(profile: Profile) -> str:
         case "threads":
             return f"yes: over threads, up to {profile.cores:g} cores ({threads})"
         case _:
-            text = f"not on threads, it holds Python's lock ({threads}): processes, which come next, would help"
+            long = point.mean_s >= LONG_STEP_S
+            remedy = "yes: over processes" if long else "hardly: a step is too short for processes to pay"
+            text = f"{remedy}; threads take turns, it holds Python's lock ({threads})"
             return f"{wider_advice(profile)}; {text}" if wider_advice(profile) else text
 
 
@@ -120,7 +123,7 @@ def wider_advice(profile: Profile) -> str:
 
 def inference_advice(profile: Profile, trial: Trial) -> str:
     """How far batches are free, for the batch that actors use."""
-    name, curve = quickest_on_host(profile, trial.settings["envs_per_actor"])
+    name, curve = host_curve(profile, trial.settings["envs_per_actor"])
     where = "in NumPy" if name == "numpy" else "in JAX"
     one = curve.points[0]
     best = min(curve.points, key=lambda p: curve.seconds(p) / p.size)
@@ -184,10 +187,3 @@ def where(profile: Profile, curves: dict[str, Curve], size: int, unit: str) -> t
     if turn is None:
         return device, "never seen"
     return device, f"{count(max(1.0, round(turn)))} {unit}"
-
-
-def quickest_on_host(profile: Profile, batch: int) -> tuple[str, Curve]:
-    """Where acting on a batch costs least without an accelerator."""
-    hosts = {name: curve for name, curve in profile.inference.items() if name in HOSTS}
-    name = min(hosts, key=lambda key: hosts[key].at(batch))
-    return name, hosts[name]

@@ -3,10 +3,12 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from shoal.architectures.assemble import preloads
 from shoal.architectures.base import Parts
-from shoal.engines import Engine, make_engine
+from shoal.engines import Engine, Machine, make_engine
 from shoal.engines.clock import Usage, usage
 from shoal.placement.profile import Trial, undisturbed
 
@@ -81,17 +83,21 @@ def run_trial(
     seconds: float = math.inf,
     updates: int = 10**9,
     costs: dict[str, Any] | None = None,
+    machine: Callable[[], Machine] | None = None,
 ) -> Trial:
     """Run an architecture for some seconds or updates after it has settled.
 
     Args:
-      costs: virtual seconds by phase; with them it is predicted on the simulated engine rather than run.
+      costs: work by phase; with them it is predicted on the simulated engine rather than run.
+      machine: what workers share then.
 
     Raises:
       RoleFailed: the environment failed in a worker.
     """
-    engine = make_engine(arrangement.engine if costs is None else "simulated", costs=costs)
+    engine = make_engine(arrangement.engine if costs is None else "simulated", costs=costs, machine=machine)
     config = arrangement.config
+    if engine.name == "processes":
+        engine.preload = preloads(parts.agent, module, config)
     window = Window(engine, settling=settling(config), seconds=seconds, updates=updates)
     engine.run(module.run, config, parts, None, window.visit)
     if window.first is None or window.last is None:

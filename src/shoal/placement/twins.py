@@ -4,6 +4,7 @@
 Arrays are a zero broadcast to shape, so that they have the real number of bytes and cost nothing to make.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from shoal.agents.base import Acting, Judged
 from shoal.agents.lessons import CriticLesson, PolicyLesson, Share
 from shoal.architectures.base import Parts
+from shoal.engines import note, phase
 from shoal.learners.base import Learner, LearnerState, env_steps_in
 from shoal.trees import tree_map
-from shoal.types import Array, Box, EnvSpec, Steps
+from shoal.types import Array, Box, EnvSpec, Steps, Trajectory
 
 EPISODE_LENGTH = 50
 LOSSES = {PolicyLesson: ("loss/policy", "loss/entropy"), CriticLesson: ("loss/value",)}
@@ -26,14 +28,14 @@ def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 
 class TwinEnv:
-    """A VectorEnv whose episodes last EPISODE_LENGTH steps, staggered over the environments."""
+    """A VectorEnv whose episodes last `episode_length` steps, staggered over the environments."""
 
     split_invariant = True
     steps_apart = False
 
-    def __init__(self, spec: EnvSpec, num_envs: int, first_index: int):
-        self.spec, self.num_envs = spec, num_envs
-        self._offset = (first_index + np.arange(num_envs)) * 7 % EPISODE_LENGTH
+    def __init__(self, spec: EnvSpec, num_envs: int, first_index: int, episode_length: int = EPISODE_LENGTH):
+        self.spec, self.num_envs, self._length = spec, num_envs, episode_length
+        self._offset = (first_index + np.arange(num_envs)) * 7 % episode_length
         self._step = 0
 
     def reset(self, seed: int) -> None:
@@ -46,19 +48,58 @@ class TwinEnv:
 
     def recv(self, min_ready: int | None = None) -> Steps:
         """Zero observations; ends and reset rows follow the schedule."""
-        age = (self._step + self._offset) % (EPISODE_LENGTH + 1)
+        age = (self._step + self._offset) % (self._length + 1)
         none = np.zeros(self.num_envs, bool)
         return Steps(
             slots=np.arange(self.num_envs),
             obs=tree_map(lambda leaf: zeros((self.num_envs, *leaf.shape), leaf.dtype), self.spec.obs),
             reward=np.zeros(self.num_envs, np.float32),
-            terminated=age == EPISODE_LENGTH,
+            terminated=age == self._length,
             truncated=none,
             valid=(age != 0) & (self._step > 0),
         )
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class TwinSampler:
+    """Unrolls in one piece of work, the phase `rollout`, whatever the number of steps: for thousands of actors."""
+
+    def __init__(self, spec: EnvSpec, index: int, config: Any):
+        self._spec, self._num_envs = spec, config.envs_per_actor
+        self._made: Trajectory | None = None
+
+    def unroll(self, _params: Array, version: int, length: int) -> Trajectory:
+        """Zeros, all of them valid; the same arrays each time."""
+        phase("rollout", int, 0)
+        if self._made is None:
+            self._made = twin_trajectory(self._spec, length, self._num_envs)
+        note(env_steps_generated=length * self._num_envs)
+        return self._made._replace(version=np.full(self._num_envs, version, np.int64))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def twin_trajectory(spec: EnvSpec, length: int, num_envs: int) -> Trajectory:
+    """A trajectory [length, num_envs] of the right shapes and bytes that takes no memory; no episode ends in it."""
+    rows = (length, num_envs)
+    is_box = isinstance(spec.action, Box)
+    return Trajectory(
+        obs=tree_map(lambda leaf: zeros((length + 1, num_envs, *leaf.shape), leaf.dtype), spec.obs),
+        action=zeros((*rows, *spec.action.shape), np.float32 if is_box else np.int32),
+        reward=zeros(rows),
+        terminated=zeros(rows, bool),
+        truncated=zeros(rows, bool),
+        valid=np.ones(rows, bool),
+        log_prob=zeros(rows),
+        memory=(),
+        version=np.zeros(num_envs, np.int64),
+        episode_return=np.full(rows, np.nan, np.float32),
+        episode_length=zeros(rows, np.int32),
+        discounted_return=(),
+    )
 
 
 def twin_agent(spec: EnvSpec) -> Acting:
@@ -125,15 +166,28 @@ def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1)
     )
 
 
-def twin_parts(spec: EnvSpec, params_size: int, updates_per_batch: int = 1, devices: int = 1) -> Parts:
+def twin_parts(
+    spec: EnvSpec,
+    params_size: int,
+    updates_per_batch: int = 1,
+    devices: int = 1,
+    *,
+    episode_length: int = EPISODE_LENGTH,
+    whole_unrolls: bool = False,
+) -> Parts:
     """Parts for an environment of this form and params of this size. Needs no JAX.
+
+    Args:
+      episode_length: steps, after which comes one that only resets.
+      whole_unrolls: actors unroll in one piece of work rather than step by step; then no episode ends.
 
     Check: the ledger of a run on twins has the rows and bytes of a run on real parts.
     """
     return Parts(
         spec=spec,
-        make_env=lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index),
+        make_env=lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index, episode_length),
         agent=twin_agent(spec),
         learner=twin_learner(params_size, updates_per_batch, devices),
         seed=0,
+        sampler=partial(TwinSampler, spec) if whole_unrolls else None,
     )

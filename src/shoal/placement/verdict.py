@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from shoal.placement.layouts import (
     CONSIDERED,
     arrangements,
-    best_inference,
     core_limit,
     env_kind,
+    key_of,
     layout_words,
     predict,
-    update_seconds,
 )
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.stages import WAITING, Stage, stages, where
+from shoal.placement.unit_costs import best_inference, update_seconds
 from shoal.records.readable import count, percent
 
 REUSE_PAYS = 2.0
@@ -82,19 +82,19 @@ def advise_on(profile: Profile, architecture: str | None = None) -> Advice:
 
 def consider(profile: Profile) -> list[Trial]:
     """The runs, and predictions for the arrangements that were not run."""
-    ran = {(t.architecture, str(t.changed)) for t in profile.trials}
+    ran = {key_of(trial) for trial in profile.trials}
     factor = calibration(profile)
-    others = [a for a in arrangements(profile) if (a.architecture, str(a.changed)) not in ran]
+    others = [a for a in arrangements(profile) if key_of(a) not in ran]
     guessed = [predict(profile, a) for a in others]
     return [*profile.trials, *(replace(t, wall_s=t.wall_s / factor, alone_s=t.alone_s / factor) for t in guessed)]
 
 
 def calibration(profile: Profile) -> float:
     """How many times as fast real runs were as predicted, so that what was only predicted can stand beside them."""
-    known = {(a.architecture, str(a.changed)): a for a in arrangements(profile)}
+    known = {key_of(a): a for a in arrangements(profile)}
     logs = []
     for trial in profile.trials:
-        arrangement = known.get((trial.architecture, str(trial.changed)))
+        arrangement = known.get(key_of(trial))
         if arrangement is not None:
             logs.append(math.log(trial.env_steps_per_s / predict(profile, arrangement).env_steps_per_s))
     return math.exp(sum(logs) / len(logs)) if logs else 1.0
@@ -129,12 +129,14 @@ def limits(profile: Profile, trial: Trial) -> Limits:
     """
     batch, actors = trial.settings["envs_per_actor"], trial.settings["num_actors"]
     gain = {"waits": float(actors), "threads": min(profile.env_beside.gain, actors)}.get(env_kind(profile), 1.0)
+    if trial.engine == "processes":
+        gain = max(gain, min(float(actors), profile.cores))
     simulator = profile.valid_frac * batch / profile.env_step.at(batch) * gain
     inference = profile.valid_frac * batch / best_inference(profile, batch)
     update = profile.valid_frac * trial.rows / update_seconds(profile, trial.passes, trial.rows)
     series = 1 / (1 / simulator + 1 / inference + 1 / update)
     overlapped = 1 / max(1 / simulator + 1 / inference, 1 / update)
-    cores = profile.valid_frac * core_limit(profile, batch, trial.rows, trial.passes)
+    cores = profile.valid_frac * core_limit(profile, batch, trial.rows, trial.passes, trial.engine)
     return Limits(simulator, inference, update, series, max(series, min(overlapped, cores)))
 
 
@@ -145,6 +147,8 @@ def command(profile: Profile, trial: Trial) -> str:
         words += ["--env-kwargs", json.dumps(profile.env.settings)]
     if profile.network != "auto":
         words += ["--network", profile.network]
+    if trial.engine == "processes":
+        words += ["--engine", "processes"]
     for name, value in trial.changed.items():
         words += ["--" + name.replace("_", "-"), str(value)]
     return shlex.join(words)
@@ -220,22 +224,26 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
         rate = max((t.env_steps_per_s for t in same), default=best.env_steps_per_s)
         times = f"{best.env_steps_per_s / rate:.1f}x {same[0].architecture if same else best.architecture}"
         why = "waiting environments overlap" if env_kind(profile) == "waits" else "collecting and learning overlap"
+        if best.engine == "processes":
+            why = "the simulator holds Python's lock, so every actor gets a process"
         return f"Parallelise: {why}, {times} with one actor in turn."
     why = {
         "waits": "the steps are too short for threads to hide the waiting",
         "fills": f"the simulator and the update each keep all {profile.cores:g} cores busy already, in turn",
         "threads": "what threads could gain is lost in handing over",
-        "python": "the simulator holds Python's lock, so threads would take turns with it",
+        "python": "the simulator holds Python's lock, so threads would take turns with it, and its steps are too short "
+        "for processes",
     }[env_kind(profile)]
-    threaded = [t for t in choices if t.engine == "threads" and t.same_learning]
+    threaded = [t for t in choices if t.engine != "inline" and t.same_learning]
     if not threaded:
         return f"Don't parallelise: {why}."
     fastest, times = threaded[0], threaded[0].env_steps_per_s / best.env_steps_per_s
     if times < WORTH_SAYING:
-        return f"Don't parallelise: {why} ({fastest.architecture} on threads: {times:.1f}x the steps)."
+        return f"Don't parallelise: {why} ({fastest.architecture} on {fastest.engine}: {times:.1f}x the steps)."
     return (
         f"One thread is enough for {best.architecture}: its actor and its learner take turns. {fastest.architecture} "
-        f"on threads collects {times:.1f}x the steps, since its learner computes meanwhile, but makes less of each."
+        f"on {fastest.engine} collects {times:.1f}x the steps, since its learner computes meanwhile, but makes less of "
+        "each."
     )
 
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from shoal.architectures import presets, registry
-from shoal.architectures.assemble import environment_for, parts_around
+from shoal.architectures.assemble import environment_for, parts_around, working_origin
 from shoal.architectures.base import Parts
 from shoal.envs import EnvFactory
 from shoal.envs.masks import mask_size
@@ -64,6 +64,7 @@ def make_workload(architecture: str, factory: EnvFactory, network: str, params: 
     initial = agent.init(SEED) if params is None else params
     agent = dataclasses.replace(agent, init=lambda _: initial.copy())
     parts = parts_around(agent, module, config, factory)
+    parts = parts._replace(origin=working_origin(agent, module, config, factory, network))
     return Workload(architecture, module, config, factory, network_class, initial, parts)
 
 

@@ -30,6 +30,7 @@ from shoal.records.run_dir import RunDir
 from shoal.records.tensorboard import FOLDER, EventWriter, check_tensorboard
 
 if TYPE_CHECKING:
+    from shoal.training.auto import Choice
     from shoal.training.result import Result
 
 SETTINGS = ("engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes", "hang_seconds", "tensorboard")
@@ -57,7 +58,7 @@ def train(
     """Train an architecture on an environment and leave a run folder with checkpoints, metrics and a report.
 
     Args:
-      architecture: a name that `shoal list architectures` shows.
+      architecture: a name that `shoal list architectures` shows, or auto: see `training.auto`.
       env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
       config: the architecture's Config; without it the preset for this kind of environment.
       engine: inline, threads, processes or simulated; without it the one that suits the architecture.
@@ -74,21 +75,17 @@ def train(
 
     Check: two runs with order="fixed" and equal arguments give equal params.
     """
+    chosen = _choose(env, network, env_kwargs, run_dir, config, quiet) if architecture == "auto" else None
+    if chosen is not None:
+        architecture, engine, fields = chosen.architecture, engine or chosen.engine, {**chosen.fields, **fields}
     module = registry.load(architecture)
     prepare_devices({**getattr(config, "__dict__", {}), **fields})
     factory = envs.resolve(env, env_kwargs)
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
     factory = environment_for(config, factory)
-    settings = {
-        "engine": engine or default_engine(architecture, config),
-        "order": order,
-        "network": network,
-        "env_kwargs": env_kwargs or {},
-        "stop_return": stop_return,
-        "stop_minutes": stop_minutes,
-        "hang_seconds": hang_seconds,
-        "tensorboard": tensorboard,
-    }
+    engine = engine or default_engine(architecture, config)
+    given = (engine, order, network, env_kwargs or {}, stop_return, stop_minutes, hang_seconds, tensorboard)
+    settings: dict[str, Any] = dict(zip(SETTINGS, given, strict=True))
     check_settings(settings, config, factory)
     RunDir.refuse_used(run_dir)
 
@@ -104,8 +101,27 @@ def train(
         run.write_config(
             architecture, factory.name, config.seed, dataclasses.asdict(config), command or sys.argv, **written
         )
+        if chosen is not None:
+            chosen.keep(run)
         session = Session(run, module, config, factory, settings)
         return _start(session, parts, parts.learner.init(config.seed), quiet=quiet)
+
+
+def _choose(
+    env: Any, network: Any, env_kwargs: dict[str, Any] | None, run_dir: Path | str | None, config: Any, quiet: bool
+) -> "Choice":
+    """What `auto` makes of an environment; what cannot be is refused before anything is measured."""
+    if config is not None:
+        raise ConfigError("auto chooses the config; leave config out, or name its architecture")
+    if not isinstance(network, str):
+        raise ConfigError(f"auto measures networks by name, not {network!r}; give module:Class or name an architecture")
+    envs.resolve(env, env_kwargs)
+    RunDir.refuse_used(run_dir)
+    from shoal.training.auto import choose
+    from shoal.training.process import prepare_process
+
+    prepare_process()
+    return choose(env, network, env_kwargs, quiet=quiet)
 
 
 def resume(

@@ -17,7 +17,6 @@ marks.
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 
@@ -47,7 +46,8 @@ class Site(NamedTuple):
     """Where a worker runs."""
 
     node: int = 0
-    process: int = 0
+    process: Any = 0
+    """whose interpreter it shares with all others there; None for a process of its own"""
 
 
 ONE_BY_ONE = ("python", "device")
@@ -65,6 +65,8 @@ class Pool:
         self.last = 0.0
         """the mark of the piece that came last"""
         self.pace = 1.0
+        self.busy_s = 0.0
+        """in which it had something to do"""
         self.cores = 0.0
         """that its pieces want, if they are many at once"""
         self.pieces: list[tuple[float, int, Any, float]] = []
@@ -87,15 +89,15 @@ class Node:
         """core seconds so far"""
         self.version = 0
         """of its next end: what was foreseen before is void"""
+        self.pools: dict[tuple[str, Any], Pool] = {}
         self._now = 0.0
-        self._pools: dict[tuple[str, Any], Pool] = {}
 
     def begin(self, kind: str, name: Any, piece: tuple[int, Any, float, float], now: float) -> None:
         """A piece (order, whose, seconds, cores) joins a pool."""
         self._go_on(now)
-        pool = self._pools.get((kind, name))
+        pool = self.pools.get((kind, name))
         if pool is None:
-            pool = self._pools[kind, name] = Pool(kind)
+            pool = self.pools[kind, name] = Pool(kind)
         order, whose, seconds, cores = piece
         begins = max(pool.clock, pool.last) if kind in ONE_BY_ONE else pool.clock
         pool.last = begins + seconds
@@ -106,7 +108,7 @@ class Node:
     def end(self, now: float) -> Any:
         """The piece that is due leaves; returns whose it was."""
         self._go_on(now)
-        pool = min((pool for pool in self._pools.values() if pool.pieces), key=_left)
+        pool = min((pool for pool in self.pools.values() if pool.pieces), key=_left)
         _, _, whose, cores = heapq.heappop(pool.pieces)
         pool.cores = pool.cores - cores if pool.pieces else 0.0
         self._set_paces()
@@ -114,23 +116,24 @@ class Node:
 
     def due(self) -> float:
         """When the next piece ends if nothing begins until then."""
-        return self._now + min(map(_left, self._pools.values()), default=math.inf)
+        return self._now + min(map(_left, self.pools.values()), default=math.inf)
 
     def _go_on(self, now: float) -> None:
         passed = now - self._now
         if passed > 0:
             self._now = now
             wanted = 0.0
-            for pool in self._pools.values():
+            for pool in self.pools.values():
                 if pool.pieces:
                     pool.clock += passed * pool.pace
+                    pool.busy_s += passed
                     wanted += pool.wants
             self.busy_s += passed * min(wanted, self.cores)
 
     def _set_paces(self) -> None:
-        wanted = sum(pool.wants for pool in self._pools.values())
+        wanted = sum(pool.wants for pool in self.pools.values())
         share = min(1.0, self.cores / wanted) if wanted else 1.0
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             if pool.kind in ("cores", "python"):
                 pool.pace = share
             elif pool.kind == "link":
@@ -170,6 +173,14 @@ class Machine:
         if site is None:
             site = self._sites[who] = self._place(*who)
         return site
+
+    def busy(self) -> dict[tuple[int, str, Any], float]:
+        """Seconds so far in which each pool (node, kind, name) had work; of cores, those of the whole node."""
+        found = {}
+        for number, node in enumerate(self.nodes):
+            found.update({(number, *key): pool.busy_s for key, pool in node.pools.items()})
+            found[number, "cores", None] = node.busy_s / node.cores
+        return found
 
     def link_between(self, worker: Any, partner: str) -> int | None:
         """The node whose link a message between a worker and somebody of another role goes over; None for the same
@@ -212,7 +223,6 @@ class Machine:
             heapq.heappush(self._ends, (due, self._order, node, one.version))
 
 
-@cache
 def pieces_of(work: Work, site: Site) -> list[tuple[str, Any, float, float]]:
     """(kind, name, seconds, cores) of the pieces of a work after its idle seconds, one after the other."""
     busy = work.seconds - work.idle
@@ -220,7 +230,8 @@ def pieces_of(work: Work, site: Site) -> list[tuple[str, Any, float, float]]:
     if work.device is not None:
         found.append(("device", work.device, busy, 0.0))
     else:
-        found.append(("python", site.process, busy * work.python, 1.0))
+        kind = "cores" if site.process is None else "python"  # who has an interpreter alone waits for nobody there
+        found.append((kind, site.process, busy * work.python, 1.0))
         found.append(("cores", None, busy * (1.0 - work.python), work.cores))
     return [piece for piece in found if piece[2] > 0]
 

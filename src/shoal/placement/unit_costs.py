@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What phases cost in virtual time, by what was measured of the parts: seconds, and what they take of what workers
+share. Needs no JAX.
+
+    profile --> Work of an environment step, an inference, an update --> costs by phase --> simulated engine
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from shoal.actors.samplers import way_of
+from shoal.architectures import presets
+from shoal.engines import Work
+from shoal.placement.profile import Curve, Point, Profile
+from shoal.placement.trial import batch_trajectories, passes
+
+HOSTS = ("numpy", "cpu")
+"""where acting runs without an accelerator"""
+TURNS = 1.9
+"""gain of two threads from which on they are taken to hold no lock"""
+
+
+def costs(
+    profile: Profile, config: Any, *, speed: float = 1.0, env_times: float = 1.0, seed: int = 0
+) -> dict[str, Any]:
+    """Work of each phase.
+
+    Args:
+      speed: of a core, beside those that were measured.
+      env_times: seconds of an environment step, beside those that were measured.
+      seed: of how long single steps take, where they were measured to differ.
+
+    Check: with one actor in lock-step, a batch takes the sum of its parts.
+    """
+    uneven = Uneven(spread_of(profile.env_step.near(config.envs_per_actor)), seed)
+    groups = 2 if way_of(config) == "alternating" else 1
+    together = config.envs_per_actor // groups
+    rows = config.envs_per_actor * config.unroll_length
+    host, acting = host_curve(profile, together)
+    step = work_at(profile.env_step, together, speed / env_times, share_in_python(profile))
+    assemble = Work(overhead_per_row(profile) * rows / speed, python=1.0)
+
+    def act(*args: Any) -> Work:
+        asked = args[0] if isinstance(args[0], list) else None  # of a server: requests, each of an actor's environments
+        size = together if asked is None else len(asked) * config.envs_per_actor
+        return work_at(acting, size, speed, IN_PYTHON[host])
+
+    acted = work_at(acting, together, speed, IN_PYTHON[host])
+    return {
+        "act": act,
+        "env_step": lambda *_: uneven.once(step),
+        "rollout": lambda *_: uneven.summed(in_turn(config.unroll_length * groups, acted, step), config.unroll_length),
+        "assemble": assemble,
+        "update": update_work(profile, passes(config), batch_rows(config), speed),
+        "*": 0.0,
+    }
+
+
+IN_PYTHON = {"numpy": 1.0, "cpu": 0.2}
+"""share of a call of acting that holds the interpreter: NumPy on small arrays all of it; of JAX, the launch"""
+
+
+def episode_length(profile: Profile) -> int:
+    """Steps of an episode by which the share of steps that only reset is the one that was measured."""
+    resets = 1.0 - profile.valid_frac
+    return max(1, round(profile.valid_frac / resets)) if resets > 1e-9 else 10**9
+
+
+def work_at(curve: Curve, size: int, speed: float, python: float) -> Work:
+    """A call of a size: what it waits for comes first, and is not sped up by a faster core."""
+    seconds, cores = curve.at(size), curve.cores_at(size)
+    idle = seconds * max(0.0, 1.0 - cores)
+    return Work(idle + (seconds - idle) / speed, idle, max(1.0, cores), python)
+
+
+EVEN = 0.05
+"""spread below which steps are taken to last equally long: that much comes from measuring"""
+P99 = 2.326
+"""deviations of a normal distribution below which 99% lie"""
+
+
+def spread_of(point: Point) -> float:
+    """Deviation of the logarithm of a call's seconds, from its median and its 99th percentile, as if log-normal; 0
+    where calls last equally long.
+
+    Check: of log-normal times, the deviation that they were drawn with.
+    """
+    sigma = math.log(max(1.0, point.p99_s / point.median_s)) / P99
+    return sigma if sigma >= EVEN else 0.0
+
+
+class Uneven:
+    """Work that takes longer at some times than at others, log-normal around the same mean.
+
+    Check: the mean of many is the mean of the work.
+    """
+
+    def __init__(self, sigma: float, seed: int):
+        self._sigma, self._rng = sigma, np.random.default_rng(seed)
+
+    def once(self, work: Work) -> Work:
+        """One call."""
+        return self._scaled(work, self._sigma)
+
+    def summed(self, work: Work, times: int) -> Work:
+        """So many calls in a row, given as one work: their sum is nearly log-normal, and differs less."""
+        variance = math.log1p(math.expm1(self._sigma**2) / times)
+        return self._scaled(work, math.sqrt(variance))
+
+    def _scaled(self, work: Work, sigma: float) -> Work:
+        if not sigma:
+            return work
+        factor = math.exp(sigma * self._rng.standard_normal() - sigma**2 / 2)
+        return work._replace(seconds=work.seconds * factor, idle=work.idle * factor)
+
+
+def in_turn(times: int, *works: Work) -> Work:
+    """Several works again and again as one; what each waits for comes first."""
+    seconds, idle = sum(work.seconds for work in works), sum(work.idle for work in works)
+    busy = max(seconds - idle, 1e-12)
+    cores = sum((work.seconds - work.idle) * work.cores for work in works) / busy
+    python = sum((work.seconds - work.idle) * work.python for work in works) / busy
+    return Work(times * seconds, times * idle, cores, python)
+
+
+def update_work(profile: Profile, times: int, rows: int, speed: float = 1.0) -> Work:
+    """One update that goes `times` times through so many rows; XLA holds no interpreter while it computes."""
+    curve = profile.update["cpu"]
+    seconds = update_seconds(profile, times, rows)
+    return Work(seconds / speed, cores=max(1.0, min(curve.cores_at(rows), profile.cores)))
+
+
+def share_in_python(profile: Profile) -> float:
+    """Share of an environment step's computing that holds the interpreter, from how much faster two threads were: a
+    step that holds it for a share p allows 1 / p times the steps of one thread at most."""
+    gain = profile.env_beside.gain
+    return 0.0 if gain >= TURNS else min(1.0, 1.0 / max(gain, 1e-9))
+
+
+def host_curve(profile: Profile, batch: int) -> tuple[str, Curve]:
+    """Where acting on a batch costs least without an accelerator."""
+    hosts = {name: curve for name, curve in profile.inference.items() if name in HOSTS}
+    name = min(hosts, key=lambda key: hosts[key].at(batch))
+    return name, hosts[name]
+
+
+def best_inference(profile: Profile, batch: int) -> float:
+    """Seconds to act on a batch on the host's own processor."""
+    return host_curve(profile, batch)[1].at(batch)
+
+
+def overhead_per_row(profile: Profile) -> float:
+    """Seconds an actor spends per environment step beside acting and stepping, from the runs; 0 without one."""
+    per_row = []
+    for trial in profile.trials:
+        actor = trial.phases.get("actor", {})
+        per_row.append((actor.get("prepare", 0.0) + actor.get("assemble", 0.0)) / max(1, trial.env_steps))
+    return min(per_row, default=0.0)
+
+
+def batch_rows(config: Any) -> int:
+    """Environment steps in one batch."""
+    return batch_trajectories(config) * config.envs_per_actor * config.unroll_length
+
+
+def update_seconds(profile: Profile, times: int, rows: int) -> float:
+    """Seconds of one update on the CPU that goes `times` times through its rows; scaled from the measured learner."""
+    measured = passes(presets.preset(profile.architecture, profile.env.spec()))
+    return profile.update["cpu"].at(rows) * times / measured

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`shoal predict`: from a profile on disk to a printed prediction, and what it refuses in one line."""
+
+import pytest
+
+from placement.made_up import HARDWARE, profile
+from shoal import __version__
+from shoal.cli import predict as command
+from shoal.cli.main import main
+from shoal.placement.profile import write_profile
+from shoal.records import hardware
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A profile's file."""
+    write_profile(tmp_path / "p.json", profile())
+    return str(tmp_path / "p.json")
+
+
+def test_a_prediction_is_printed(path, capsys):
+    assert command.run(["impala", "--profile", path, "--machine", "laptop", "--num-actors", "3"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "impala on Made-Up-v0 with num_actors=3",
+        "laptop: 8 cores",
+        "simulated, not run",
+        "steps/s",
+        "limit:",
+    ):
+        assert words in out
+    assert "actor x3" in out
+    assert "TRAJ actor>learner" in out
+
+
+def test_a_curve_over_actors_and_nodes(path, capsys):
+    words = ["impala", "--profile", path, "--machine", "4x32", "--over", "num_actors=1,2,4", "--env-times", "10"]
+    assert command.run(words) == 0
+    out = capsys.readouterr().out
+    assert "4 nodes of 32 cores" in out
+    rows = [line.split() for line in out.splitlines() if line.split()[:1] in (["1"], ["2"], ["4"])]
+    assert len(rows) == 3
+
+
+def test_a_profile_of_another_machine_is_told(path, capsys):
+    assert command.run(["ppo", "--profile", path]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("note: measured with ")
+    assert f"processor {HARDWARE['cpu_model']} (here" in told
+
+
+def test_one_of_this_machine_is_not(tmp_path, capsys):
+    write_profile(tmp_path / "p.json", profile(hardware=hardware.describe(), shoal=__version__))
+    assert command.run(["ppo", "--profile", str(tmp_path / "p.json")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "needs an architecture: ppo, a2c"),
+        (["dqn"], "dqn cannot be predicted yet"),
+        (["ppq"], "architecture 'ppq' is unknown"),
+        (["ppo", "--machine", "cray"], "machine 'cray' is unknown"),
+        (["ppo", "--machine", "2x0"], "cores=0; it must be above 0"),
+        (["ppo", "--env-times", "0"], "--env-times 0.0 must be above 0"),
+        (["ppo", "--over", "clip=1,2"], "'clip' is no field of whole numbers"),
+        (["ppo", "--over", "num_actors=1"], "needs two values or more, growing"),
+        (["ppo", "--over", "num_actors=1,x"], "has no whole numbers after ="),
+        (["ppo", "--num-actors", "0"], "num_actors=0 must be above 0"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(words, said, path, capsys):
+    assert main(["predict", *words, *(["--profile", path] if words else [])]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_a_missing_and_a_broken_profile_are_one_line(tmp_path, capsys):
+    broken = tmp_path / "p.json"
+    broken.write_text("{")
+    assert main(["predict", "ppo"]) == 2
+    assert "--profile" in capsys.readouterr().err
+    for path in (broken, tmp_path / "gone.json"):
+        assert main(["predict", "ppo", "--profile", str(path)]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_help_lists_fields(capsys):
+    assert main(["predict", "--help"]) == 0
+    assert "architectures: ppo" in capsys.readouterr().out
+    assert main(["predict", "impala", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--num-actors" in out
+    assert "--machine" in out

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a profile says a phase costs: idle time, cores, the interpreter's share, and how much it differs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from placement.made_up import curve, point, profile
+from shoal.engines import Work
+from shoal.placement.unit_costs import Uneven, episode_length, in_turn, share_in_python, spread_of, work_at
+
+
+def test_a_step_that_waits_is_idle_first_and_no_faster_on_a_faster_core():
+    half_asleep = curve(0.0, 1e-3, (1, 8), cores=0.5)
+    assert work_at(half_asleep, 8, 1.0, 0.0) == pytest.approx(Work(8e-3, idle=4e-3, cores=1.0))
+    assert work_at(half_asleep, 8, 2.0, 0.0) == pytest.approx(Work(6e-3, idle=4e-3, cores=1.0))
+
+
+def test_a_step_on_several_cores_wants_them():
+    assert work_at(curve(0.0, 1e-3, (1, 8), cores=3.0), 8, 1.0, 0.0) == pytest.approx(Work(8e-3, cores=3.0))
+
+
+@pytest.mark.parametrize(("gain", "share"), [(2.0, 0.0), (1.95, 0.0), (1.6, 0.625), (1.0, 1.0), (0.9, 1.0)])
+def test_the_share_in_python_is_what_two_threads_gain(gain, share):
+    assert share_in_python(profile(gain=gain)) == pytest.approx(share)
+
+
+def test_several_works_in_a_row_add_up():
+    one, other = Work(2.0, idle=1.0, cores=1.0, python=1.0), Work(3.0, cores=2.0)
+    both = in_turn(10, one, other)
+    assert both == pytest.approx(Work(50.0, idle=10.0, cores=(1 + 6) / 4, python=0.25))
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_spread_is_found_again(sigma):
+    drawn = np.exp(sigma * np.random.default_rng(0).standard_normal(200_000))
+    seen = dataclasses.replace(point(1, 1.0), median_s=float(np.median(drawn)), p99_s=float(np.quantile(drawn, 0.99)))
+    assert spread_of(seen) == pytest.approx(sigma, rel=0.02)
+    assert spread_of(point(1, 1.0)) == 0.0
+
+
+def test_uneven_work_has_the_mean_of_even_work_and_sums_differ_less():
+    uneven, work = Uneven(0.8, 0), Work(2.0, idle=1.0)
+    single = [uneven.once(work).seconds for _ in range(40_000)]
+    together = [uneven.summed(in_turn(25, work), 25).seconds for _ in range(40_000)]
+    assert np.mean(single) == pytest.approx(2.0, rel=0.02)
+    assert np.mean(together) == pytest.approx(50.0, rel=0.02)
+    assert np.std(together) / 50 == pytest.approx(np.std(single) / 2 / 5, rel=0.05)
+    assert [Uneven(0.8, 0).once(work) for _ in range(2)] == [Uneven(0.8, 0).once(work) for _ in range(2)]
+    assert Uneven(0.8, 0).once(work) != Uneven(0.8, 1).once(work)
+
+
+@pytest.mark.parametrize(("valid", "steps"), [(1.0, 10**9), (50 / 51, 50), (0.5, 1)])
+def test_episodes_are_as_long_as_their_resets_are_rare(valid, steps):
+    assert episode_length(profile(valid_frac=valid)) == steps
