@@ -33,7 +33,7 @@ HELD: dict[str, Any] = {
 }  # fmt: skip
 """a round of 128 rows is learnt from 1,024 times: one minibatch of the largest size"""
 RATES = {
-    ("dqn", "rmsprop"): 3e-4, ("dqn", "adam"): 5e-4, ("categorical", "rmsprop"): 3e-4, ("categorical", "adam"): 5e-4,
+    ("dqn", "rmsprop"): 9e-4, ("dqn", "adam"): 1.5e-3, ("categorical", "rmsprop"): 3e-4, ("categorical", "adam"): 5e-4,
 }  # fmt: skip
 """at 32 rows; where the search of `--tune` begins"""
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)

@@ -50,6 +50,8 @@ class Site(NamedTuple):
     """whose interpreter it shares with all others there; None for a process of its own"""
 
 
+ON_CORES = ("cores", "python")
+"""kinds of pools whose pieces take cores"""
 ONE_BY_ONE = ("python", "device")
 """kinds of pools that take up one piece after the other. An interpreter changes hands in the middle only after 5 ms,
 which is longer than most pieces; a device runs what it is given in order."""
@@ -69,15 +71,15 @@ class Pool:
         """in which it had something to do"""
         self.cores = 0.0
         """that its pieces want, if they are many at once"""
+        self.wanted = 0.0
+        """cores, when its node last looked"""
         self.pieces: list[tuple[float, int, Any, float]] = []
         """(mark of its end, order, whose, cores), the next end first"""
 
     @property
     def wants(self) -> float:
-        """Cores that it wants of its node now."""
-        if self.kind == "cores":
-            return self.cores
-        return float(self.kind == "python" and bool(self.pieces))
+        """Cores, of its node, now."""
+        return self.cores if self.kind == "cores" else float(bool(self.pieces))
 
 
 class Node:
@@ -91,6 +93,10 @@ class Node:
         """of its next end: what was foreseen before is void"""
         self.pools: dict[tuple[str, Any], Pool] = {}
         self._now = 0.0
+        self._wanted = 0.0
+        """cores, by all that is under way"""
+        self._share = 1.0
+        """of what is wanted that there is"""
 
     def begin(self, kind: str, name: Any, piece: tuple[int, Any, float, float], now: float) -> None:
         """A piece (order, whose, seconds, cores) joins a pool."""
@@ -98,12 +104,13 @@ class Node:
         pool = self.pools.get((kind, name))
         if pool is None:
             pool = self.pools[kind, name] = Pool(kind)
+            pool.pace = self._share if kind in ON_CORES else 1.0
         order, whose, seconds, cores = piece
         begins = max(pool.clock, pool.last) if kind in ONE_BY_ONE else pool.clock
         pool.last = begins + seconds
         heapq.heappush(pool.pieces, (pool.last, order, whose, cores))
         pool.cores += cores
-        self._set_paces()
+        self._set_paces(pool)
 
     def end(self, now: float) -> Any:
         """The piece that is due leaves; returns whose it was."""
@@ -111,7 +118,7 @@ class Node:
         pool = min((pool for pool in self.pools.values() if pool.pieces), key=_left)
         _, _, whose, cores = heapq.heappop(pool.pieces)
         pool.cores = pool.cores - cores if pool.pieces else 0.0
-        self._set_paces()
+        self._set_paces(pool)
         return whose
 
     def due(self) -> float:
@@ -122,22 +129,26 @@ class Node:
         passed = now - self._now
         if passed > 0:
             self._now = now
-            wanted = 0.0
             for pool in self.pools.values():
                 if pool.pieces:
                     pool.clock += passed * pool.pace
                     pool.busy_s += passed
-                    wanted += pool.wants
-            self.busy_s += passed * min(wanted, self.cores)
+            self.busy_s += passed * min(self._wanted, self.cores)
 
-    def _set_paces(self) -> None:
-        wanted = sum(pool.wants for pool in self.pools.values())
-        share = min(1.0, self.cores / wanted) if wanted else 1.0
-        for pool in self.pools.values():
-            if pool.kind in ("cores", "python"):
-                pool.pace = share
-            elif pool.kind == "link":
-                pool.pace = 1.0 / max(1, len(pool.pieces))
+    def _set_paces(self, changed: Pool) -> None:
+        """Find anew what depends on one pool, in which a piece began or ended."""
+        if changed.kind == "link":
+            changed.pace = 1.0 / max(1, len(changed.pieces))
+        if changed.kind not in ON_CORES:
+            return
+        self._wanted += changed.wants - changed.wanted
+        changed.wanted = changed.wants
+        share = self.cores / self._wanted if self._wanted > self.cores else 1.0
+        if share != self._share:
+            self._share = share
+            for pool in self.pools.values():
+                if pool.kind in ON_CORES:
+                    pool.pace = share
 
 
 class Machine:

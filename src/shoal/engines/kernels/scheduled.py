@@ -198,9 +198,10 @@ class ScheduledKernel(Kernel):
         that started one another would pile up to Python's recursion limit.
         """
         heap, machine = self._heap, self.machine
+        piece_due = math.inf if machine is None else machine.due
         while heap:
             due, _, worker, turn = heap[0]
-            if machine is not None and machine.due < due:
+            if piece_due < due:
                 break
             heapq.heappop(heap)
             if turn == worker.turn and not worker.ended:
@@ -209,8 +210,8 @@ class ScheduledKernel(Kernel):
                     self._newborn = worker.fiber
                     return self._hub
                 return worker.fiber
-        if machine is not None and machine.due < math.inf:
-            self.virtual_now = machine.due
+        if machine is not None and piece_due < math.inf:
+            self.virtual_now = piece_due
             return machine.finish().fiber
         return self._hub
 
