@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 from shoal.placement.layouts import (
     CONSIDERED,
+    LONG_STEP_S,
     arrangements,
     core_limit,
     env_kind,
     key_of,
     layout_words,
     predict,
+    usual_step,
 )
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.stages import WAITING, Stage, stages, where
@@ -231,9 +233,10 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
         "waits": "the steps are too short for threads to hide the waiting",
         "fills": f"the simulator and the update each keep all {profile.cores:g} cores busy already, in turn",
         "threads": "what threads could gain is lost in handing over",
-        "python": "the simulator holds Python's lock, so threads would take turns with it, and its steps are too short "
-        "for processes",
+        "python": "the simulator holds Python's lock, so threads would take turns with it",
     }[env_kind(profile)]
+    if env_kind(profile) == "python" and usual_step(profile).mean_s < LONG_STEP_S:
+        why += ", and its steps are too short for processes"
     threaded = [t for t in choices if t.engine != "inline" and t.same_learning]
     if not threaded:
         return f"Don't parallelise: {why}."
