@@ -33,13 +33,13 @@ HELD: dict[str, Any] = {
 }  # fmt: skip
 """a round of 128 rows is learnt from 1,024 times: one minibatch of the largest size"""
 RATES = {
-    ("dqn", "rmsprop"): 9e-4, ("dqn", "adam"): 1.5e-3, ("categorical", "rmsprop"): 3e-4, ("categorical", "adam"): 5e-4,
+    ("dqn", "rmsprop"): 9e-4, ("dqn", "adam"): 1.5e-3, ("categorical", "rmsprop"): 3e-3, ("categorical", "adam"): 5e-4,
 }  # fmt: skip
-"""at 32 rows; where the search of `--tune` begins"""
+"""at 32 rows: of five rates each, those that reached the threshold in the fewest samples on the tuning seeds"""
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 UPDATE_RULES = ("rmsprop", "adam")
 BATCH_RULES = ("constant", "sqrt", "linear")
-SEEDS, TUNING_SEEDS = (300, 301, 302), (0, 1)
+SEEDS, TUNING_SEEDS = (300, 301), (0, 1)
 
 
 class Arm(NamedTuple):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`shoal predict`: from a profile on disk to a printed prediction, and what it refuses in one line."""
 
+import json
+
 import pytest
 
 from placement.made_up import HARDWARE, profile
@@ -42,6 +44,17 @@ def test_a_curve_over_actors_and_nodes(path, capsys):
     assert len(rows) == 3
 
 
+def test_what_was_predicted_is_written(path, tmp_path, capsys):
+    file = tmp_path / "found.json"
+    words = ["a2c", "--profile", path, "--machine", "laptop", "--over", "num_actors=1,2", "--json", str(file)]
+    assert command.run(words) == 0
+    found = json.loads(file.read_text())
+    assert found["prediction"]["architecture"] == "a2c"
+    assert found["prediction"]["env_steps_per_s"] > 0
+    assert [one["settings"].get("num_actors", 1) for one in found["curve"]] == [1, 2]
+    assert str(file) in capsys.readouterr().out
+
+
 def test_a_profile_of_another_machine_is_told(path, capsys):
     assert command.run(["ppo", "--profile", path]) == 0
     told = capsys.readouterr().err
@@ -68,6 +81,7 @@ def test_one_of_this_machine_is_not(tmp_path, capsys):
         (["ppo", "--over", "num_actors=1"], "needs two values or more, growing"),
         (["ppo", "--over", "num_actors=1,x"], "has no whole numbers after ="),
         (["ppo", "--num-actors", "0"], "num_actors=0 must be above 0"),
+        (["ppo", "--json", "/nowhere/found.json"], "--json /nowhere/found.json cannot be written"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(words, said, path, capsys):

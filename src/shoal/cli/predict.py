@@ -15,6 +15,7 @@ from shoal.cli.list import first_line
 from shoal.cli.parsing import flags_of, parse, value_of
 from shoal.errors import ConfigError
 from shoal.records import hardware
+from shoal.records.files import replace_json
 
 PROG = "shoal predict"
 USAGE = """usage: shoal predict ARCH --profile FILE [--machine NAME|FILE] [fields]
@@ -41,13 +42,15 @@ class Options:
     """what if an environment step took so many times as long; below 1: a faster one"""
     over: str | None = None
     """a curve: one field with several values, such as num_actors=1,2,4,8"""
+    json: Path | None = None
+    """also write the prediction, and those of the curve, to this file"""
 
 
 def run(argv: Sequence[str]) -> int:
     """Predict and print."""
     from shoal.placement.machines import machine_named
     from shoal.placement.prediction import PREDICTED, over, predict
-    from shoal.placement.profile import read_profile
+    from shoal.placement.profile import check_writable, read_profile
     from shoal.placement.render_prediction import render, render_over
 
     if not argv:
@@ -64,6 +67,8 @@ def run(argv: Sequence[str]) -> int:
     if not options.env_times > 0:
         raise ConfigError(f"--env-times {options.env_times} must be above 0")
     machine = machine_named(options.machine, profile)
+    if options.json is not None:
+        check_writable(options.json)
     how: dict[str, Any] = {"engine": options.engine, "env_times": options.env_times}
     field, values = ("", []) if options.over is None else read_over(options.over, config)
     found = predict(profile, argv[0], machine, config, **how)
@@ -73,6 +78,9 @@ def run(argv: Sequence[str]) -> int:
     print(render(profile, found))
     if values:
         print(render_over(field, values, curve))
+    if options.json is not None:
+        replace_json(options.json, {"prediction": found, "over": field or None, "curve": curve})
+        print(f"\nwritten: {options.json}")
     return 0
 
 
