@@ -152,7 +152,7 @@ SYSTEMS = (
     System(
         "rlpyt, asynchronous sampling", "Stooke and Abbeel, 2019", ("dqn",),
         "batches through a double buffer into shared replay", "params in shared memory, between batches",
-        "the optimiser, where it would exceed the replay ratio", setting="asynchronous sampler",
+        "the optimiser, where it would exceed the replay ratio", setting="sampler=async",
     ),
 )  # fmt: skip
 

@@ -25,6 +25,8 @@ def rows_of(engine, message):
     return [row for row in engine.rows() if row["message"] == message]
 
 
+@pytest.mark.evidence("fingerprint", "a2c/optimisation=sync")
+@pytest.mark.evidence("fingerprint", "ppo/optimisation=sync")
 @pytest.mark.parametrize("architecture", LOCK_STEP)
 def test_sums_of_gradients_over_devices_are_in_the_ledger(architecture):
     run = run_small(architecture, "threads", updates=5, learners=2, learner_devices=2)

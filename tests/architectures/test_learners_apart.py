@@ -40,6 +40,8 @@ def run_apart(architecture, form, engine, order="free", updates=12, parts=None, 
 
 
 @pytest.mark.evidence("fingerprint")
+@pytest.mark.evidence("fingerprint", "a2c/optimisation=async")
+@pytest.mark.evidence("fingerprint", "ppo/optimisation=async")
 @pytest.mark.parametrize(
     ("architecture", "form", "engine"),
     [

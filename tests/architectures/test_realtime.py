@@ -81,8 +81,6 @@ def test_params_change_between_episodes_only():
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.timeout(300)
-@pytest.mark.evidence("fingerprint", "naf/realtime")
-@pytest.mark.evidence("fingerprint", "ddpg/realtime")
 def test_steps_a_second_grow_with_collectors():
     rates = {}
     for collectors in (1, 2, 4, 8):

@@ -59,6 +59,7 @@ def test_each_row_is_learnt_from_as_often_as_the_ratio_says(engine, priorities, 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.evidence("fingerprint", "dqn/sampler=async")
 @pytest.mark.parametrize(("sampler", "lag"), [("auto", 0), ("async", 1)])
 def test_rows_arrive_under_the_newest_params_or_those_before(engine, sampler, lag):
     row = run(engine, sampler=sampler).row("TRANS")

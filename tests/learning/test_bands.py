@@ -58,7 +58,20 @@ def test_reaches_its_band_on_processes(architecture, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.evidence("learning", "a2c/optimisation=sync")
+@pytest.mark.evidence("learning", "ppo/optimisation=sync")
+@pytest.mark.parametrize("architecture", ["a2c", "ppo"])
+def test_reaches_its_band_with_learners_in_step(architecture, tmp_path):
+    returns = final_returns(architecture, "CartPole-v1", tmp_path, learners=2, num_actors=2, envs_per_actor=4)
+    reached = sum(value >= 450 for value in returns)
+    assert reached >= len(SEEDS) - MAY_FAIL, f"{architecture} with two learners: {returns}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.evidence("learning")
+@pytest.mark.evidence("learning", "a2c/optimisation=async")
+@pytest.mark.evidence("learning", "ppo/optimisation=async")
 @pytest.mark.parametrize("optimisation", ["async", "async_skip"])
 @pytest.mark.parametrize("architecture", ["a2c", "ppo"])
 def test_reaches_its_band_with_learners_apart(architecture, optimisation, tmp_path):

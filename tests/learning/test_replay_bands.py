@@ -35,6 +35,14 @@ def test_reaches_its_band(architecture, env, least, env_steps, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.evidence("learning", "dqn/sampler=async")
+def test_it_learns_from_what_was_sampled_while_it_learnt(tmp_path):
+    returns = final_returns("dqn", "CartPole-v1", tmp_path, env_steps=150_000, sampler="async")
+    assert sum(value >= 450 for value in returns) >= len(SEEDS) - MAY_FAIL, returns
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_settings_of_td3_reach_the_band_of_ddpg(tmp_path):
     returns = final_returns("ddpg", "Pendulum-v1", tmp_path, env_steps=60_000, **TD3)
     assert sum(value >= -200 for value in returns) >= len(SEEDS) - MAY_FAIL, returns
