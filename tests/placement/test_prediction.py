@@ -133,6 +133,19 @@ def test_a_curve_says_where_it_bends():
     assert "it bends before num_actors=8" in render_over("num_actors", values, found)
 
 
+def test_data_that_no_memory_holds_are_told():
+    config = config_of("impala", num_actors=64, envs_per_actor=64)
+    tiny = dataclasses.replace(MANY, memory_bytes=2**20)
+    assert "more than the memory of the machine" in render(profile(), predict(profile(), "impala", tiny, config))
+    assert "more than" not in render(profile(), predict(profile(), "impala", MANY, config))
+
+
+@pytest.mark.parametrize("fields", [{"sampler": "alternating", "env_workers": 2}, {"env_workers": 4}])
+def test_ways_to_collect_that_are_not_simulated_are_refused(fields):
+    with pytest.raises(ConfigError, match="cannot be predicted yet: environments step beside their actor"):
+        predict(profile(), "a2c", MANY, config_of("a2c", **fields))
+
+
 def test_what_no_profile_knows_is_refused():
     with pytest.raises(ConfigError, match="dqn cannot be predicted yet"):
         predict(profile(), "dqn", MANY)

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from shoal.actors.samplers import way_of
 from shoal.architectures import presets, registry
 from shoal.engines import Engine, Machine, make_engine
 from shoal.errors import ConfigError
@@ -76,6 +77,11 @@ class Prediction:
     """of unrolls on their way and params, over all nodes"""
     wires: tuple[Wire, ...]
 
+    @property
+    def fits(self) -> bool:
+        """Whether the machine's memory holds that data."""
+        return self.data_bytes <= self.machine.nodes * self.machine.memory_bytes
+
 
 def predict(  # noqa: PLR0913 - everything that a prediction rests on
     profile: Profile,
@@ -95,12 +101,17 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
       whole_unrolls: simulate an unroll as one piece; None where there are many actors.
 
     Raises:
-      ConfigError: an architecture whose costs no profile has.
+      ConfigError: an architecture whose costs no profile has, or a way to collect that is not simulated.
 
     Check: twice the same gives the same; on one core, it takes the sum of all that is computed.
     """
     if architecture not in PREDICTED:
         raise ConfigError(f"{architecture} cannot be predicted yet: profiles have costs of {', '.join(PREDICTED)} only")
+    if config is not None and (way_of(config) != "serial" or config.env_workers):
+        raise ConfigError(
+            f"sampler={config.sampler!r} with env_workers={config.env_workers} cannot be predicted yet: environments "
+            "step beside their actor there; use --sampler serial and env_workers 0"
+        )
     preset = presets.preset(architecture, profile.env.spec())
     asked = preset if config is None else config
     config = dataclasses.replace(asked, env_steps=10**12)

@@ -21,7 +21,8 @@ def render(profile: Profile, found: Prediction) -> str:
         f"  {count(found.env_steps_per_s)} steps/s, {count(found.updates_per_s)} updates/s",
         f"  limit: {found.limit}",
         f"  lag {found.lag_mean:.1f} updates in the mean, {found.lag_max} at most; each row learnt from "
-        f"{found.reuse:g}x; {nbytes(found.data_bytes)} of unrolls and params",
+        f"{found.reuse:g}x; {nbytes(found.data_bytes)} of unrolls and params"
+        f"{'' if found.fits else ', more than the memory of the machine'}",
         "",
         "  busy",
     ]
