@@ -47,7 +47,7 @@ test: lint ## lint and every fast test, with a time budget per folder
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not alone" tests
 
 test-all: lint $(FULL) ## the same and the long checks; records what they prove for the table of systems
-	$(BIN)/python -m pytest -m alone tests
+	$(BIN)/python -m pytest -m alone --evidence docs/evidence.json tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not alone" --evidence docs/evidence.json tests
 
 lint: $(TEST) ## ruff, pyright, the import ladder and its walls

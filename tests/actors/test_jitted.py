@@ -120,7 +120,7 @@ def test_start_fuses_what_can_be_fused():
         (JittedVector(env, 2), acting_only, Rollout),
         (stacked, acting_only, Rollout),
     ):
-        parts = SimpleNamespace(make_env=lambda n, first, made=made: made, agent=acting, seed=SEED)
+        parts = SimpleNamespace(make_env=lambda n, first, made=made: made, agent=acting, seed=SEED, sampler=None)
         assert type(start(0, config, parts)) is kind
 
 

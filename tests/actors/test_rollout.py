@@ -182,7 +182,7 @@ def test_discounted_returns_by_hand():
 
 
 def test_returns_are_kept_only_where_they_are_asked_for():
-    parts = SimpleNamespace(make_env=catch().make, agent=make_agent("a2c", catch().spec), seed=SEED)
+    parts = SimpleNamespace(make_env=catch().make, agent=make_agent("a2c", catch().spec), seed=SEED, sampler=None)
     params = parts.agent.init(0)
     for asked, kind in ((True, np.ndarray), (False, tuple)):
         config = Config(envs_per_actor=2, normalise_reward=asked, discount=0.9)
@@ -260,7 +260,7 @@ def test_an_actor_starts_with_its_share_of_the_environments():
         made.append((num_envs, first_index))
         return catch().make(num_envs, first_index)
 
-    parts = SimpleNamespace(make_env=make_env, agent=make_agent("a2c", catch().spec), seed=SEED)
+    parts = SimpleNamespace(make_env=make_env, agent=make_agent("a2c", catch().spec), seed=SEED, sampler=None)
     rollout = start(2, Config(envs_per_actor=3), parts)
     assert made == [(3, 6)]
     np.testing.assert_array_equal(rollout.indices, [6, 7, 8])
@@ -273,7 +273,7 @@ def test_an_environment_that_fails_at_its_reset_is_closed():
         raise EnvironmentFault("no display")
 
     env.reset = reset
-    parts = SimpleNamespace(make_env=lambda n, first: env, agent=make_agent("a2c", env.spec), seed=SEED)
+    parts = SimpleNamespace(make_env=lambda n, first: env, agent=make_agent("a2c", env.spec), seed=SEED, sampler=None)
     with pytest.raises(EnvironmentFault, match="no display"):
         start(0, Config(envs_per_actor=1), parts)
     assert env.closed

@@ -75,6 +75,7 @@ REALTIME = [pytest.param(name, marks=pytest.mark.evidence("learning", f"{name}/r
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS[:2])
 @pytest.mark.parametrize("name", REALTIME)
