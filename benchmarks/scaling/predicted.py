@@ -1,116 +1,149 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predicted beside measured: architectures, environments and layouts, each predicted from a profile and then run.
 
-For each environment and architecture the parts are measured as `shoal advise` does; every layout is predicted from that
-profile by `shoal.placement.prediction`, and then run on its engine for some seconds. The error is predicted over
-measured, less one; of half of the cases the run is repeated, so that the machine's own noise stands beside it.
+    profiles   the parts of every environment and architecture, as `shoal advise --measure` times them
+    measure    runs every layout for some seconds on its engine; --half 1 or 2 of the cases
+    compare    predicts all that was measured from the profiles: errors, lag, the best layout beside the recommended
+
+What the predictor's constants were set by is the first half; the second is measured after they are frozen. Of one case
+in five the run is repeated, so that the machine's own noise stands beside the errors. Everything is kept after each
+case, and a case that is there is not measured again.
 """
 
-import dataclasses
-import math
-import statistics
+import argparse
+import json
 from typing import Any
 
 from benchmarks import record
+from benchmarks.scaling import predicted_errors
+from benchmarks.scaling.predicted_cases import ENVIRONMENTS, Case, architectures_for, cases_of, config_of
 from shoal import envs
-from shoal.architectures import presets
-from shoal.placement.advise import measure_profile
+from shoal.architectures.assemble import working_origin
+from shoal.engines.clock import Stopwatch
+from shoal.placement.advise import add_traces, measure_parts
 from shoal.placement.machines import machine_named
 from shoal.placement.prediction import predict
+from shoal.placement.profile import Profile, read_profile, write_profile
 from shoal.placement.trial import Arrangement, run_trial
-from shoal.placement.workload import endless, make_workload
+from shoal.placement.workload import Workload, make_workload
+from shoal.records.files import replace_json
 
 MODULE = "benchmarks.scaling.predicted"
-ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "CartPole": ("CartPole-v1", {}),
-    "asleep 1 ms": ("toy:paced", {"step_s": 0.001}),
-    "asleep 20 ms": ("toy:paced", {"step_s": 0.02}),
-    "busy 1 ms": ("toy:paced", {"step_s": 0.001, "busy": True}),
-    "heavy-tailed": ("toy:paced", {"step_s": 0.004, "spread": 1.5}),
-}
-ARCHITECTURES = ("ppo", "a2c", "impala")
-LAYOUTS = (("threads", 1, 8), ("threads", 2, 4), ("threads", 4, 2), ("processes", 2, 4), ("processes", 4, 2))
-"""(engine, actors, environments of each)"""
-UNROLL = 32
+PROFILE_S, TRACE_S = 12.0, 0.4
+"""seconds of calling the parts of an environment, and the phases of an architecture at each of two sizes"""
+REPEATED = 5
+"""of so many cases one is run twice"""
 
 
-def arrangement(architecture: str, spec: Any, engine: str, actors: int, envs_each: int) -> Arrangement:
-    """A layout, with batches of the same rows in all of them."""
-    changed = {"num_actors": actors, "envs_per_actor": envs_each, "unroll_length": UNROLL}
-    config = presets.preset(architecture, spec)
-    if hasattr(config, "batch_trajectories"):
-        changed |= {"batch_trajectories": actors, "queue_slots": 2 * actors}
-    return Arrangement(architecture, engine, dataclasses.replace(config, **changed), changed, same_learning=False)
+class Store:
+    """Profiles and measured cases, in files."""
+
+    def __init__(self, quick: bool):
+        self.folder = (record.QUICK_RESULTS if quick else record.RESULTS) / "predicted"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._path = self.folder / "measured.json"
+        self.measured: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    def keep(self, key: str, case: dict[str, Any]) -> None:
+        """Add a case."""
+        self.measured[key] = case
+        replace_json(self._path, self.measured)
+
+    def profile(self, environment: str) -> Profile:
+        """What was measured of an environment."""
+        return read_profile(self.path_of(environment))
+
+    def path_of(self, environment: str) -> Any:
+        """Of an environment's profile."""
+        return self.folder / f"profile {environment}.json".replace(" ", "-")
 
 
-def cases_of(label: str, architecture: str, layouts: Any, seconds: float, profile_s: float) -> list[dict[str, Any]]:
-    """All layouts of one environment and architecture."""
-    env, kwargs = ENVIRONMENTS[label]
-    factory = envs.resolve(env, kwargs)
-    profile = measure_profile(factory, architecture, "auto", kwargs, profile_s, lambda _: None)
-    workload, found = make_workload(architecture, factory, "auto"), []
-    here = machine_named("here", profile)
-    for i, layout in enumerate(layouts):
-        wanted = arrangement(architecture, factory.spec, *layout)
-        guess = predict(profile, architecture, here, wanted.config, engine=layout[0])
-        unending = wanted._replace(config=endless(wanted.config))
-        times = 2 if i % 2 else 1
-        runs = [run_trial(unending, workload.module, workload.parts, seconds=seconds) for _ in range(times)]
-        rates = [run.env_steps / run.wall_s for run in runs]
-        found.append({
-            "environment": label, "architecture": architecture, "engine": layout[0], "actors": layout[1],
-            "envs_per_actor": layout[2], "predicted": guess.env_steps_per_s, "measured": rates[0],
-            "error": guess.env_steps_per_s / rates[0] - 1, "noise": abs(rates[1] / rates[0] - 1) if times > 1 else None,
-            "limit": guess.limit, "lag_predicted": guess.lag_mean, "lag_measured": runs[0].lag_mean,
-        })  # fmt: skip
-        one = found[-1]
-        print(
-            f"{label:<13} {architecture:<7} {layout[0]:<9} {layout[1]}x{layout[2]}: predicted "
-            f"{one['predicted']:>9,.0f} measured {one['measured']:>9,.0f} {one['error']:+.0%}", flush=True
-        )  # fmt: skip
-    return found
+def measure_profiles(given: argparse.Namespace, store: Store) -> None:
+    """The parts of every environment and of all its architectures."""
+    for label in given.environments:
+        if store.path_of(label).exists():
+            continue
+        env, kwargs = ENVIRONMENTS[label]
+        factory = envs.resolve(env, kwargs)
+        workload = make_workload("impala" if factory.spec.shows_frames else "ppo", factory, "auto")
+        seconds = 0.5 if given.quick else PROFILE_S
+        profile = measure_parts(workload, "auto", kwargs, seconds, Stopwatch(), lambda _: None)
+        names = [name for name in architectures_for(factory.spec) if name in given.architectures]
+        profile = add_traces(profile, workload, names, 0.05 if given.quick else TRACE_S, lambda _: None)
+        write_profile(store.path_of(label), profile)
+        print(f"profile of {label}: {len(names)} architectures", flush=True)
+
+
+def measure_cases(given: argparse.Namespace, store: Store) -> None:
+    """Run the cases that are not measured yet."""
+    for label in given.environments:
+        env, kwargs = ENVIRONMENTS[label]
+        factory = envs.resolve(env, kwargs)
+        names = tuple(name for name in architectures_for(factory.spec) if name in given.architectures)
+        workloads: dict[str, Workload] = {}
+        for number, case in enumerate(cases_of(label, names)):
+            if case.key in store.measured or (given.half and number % 2 != given.half - 1):
+                continue
+            if given.quick and case.layout.actors > 1:
+                continue
+            if case.architecture not in workloads:
+                workloads[case.architecture] = make_workload(case.architecture, factory, "auto")
+            times = 2 if number // 2 % REPEATED == 0 else 1
+            runs = [measured(case, workloads[case.architecture], given.seconds) for _ in range(times)]
+            store.keep(case.key, {"half": number % 2 + 1, "peer": case.peer, "runs": runs})
+            print(f"{case.key:<46} {runs[0]['env_steps_per_s']:>10,.0f} steps/s", flush=True)
+
+
+def measured(case: Case, workload: Workload, seconds: float) -> dict[str, Any]:
+    """One run."""
+    config = config_of(case, workload.spec)
+    module, agent = workload.module, workload.parts.agent
+    parts = workload.parts._replace(
+        learner=module.make_learner(config, agent),
+        origin=working_origin(agent, module, config, workload.factory, "auto"),
+    )
+    wanted = Arrangement(case.architecture, case.layout.engine, config, {}, same_learning=False)
+    trial = run_trial(wanted, module, parts, seconds=seconds)
+    return {
+        "env_steps_per_s": trial.env_steps / trial.wall_s, "without_others": trial.env_steps_per_s,
+        "seconds": trial.wall_s, "visits": trial.updates, "lag_mean": trial.lag_mean,
+    }  # fmt: skip
+
+
+def compare(given: argparse.Namespace, store: Store) -> None:
+    """Predict all that was measured, and keep errors, choices and the plot."""
+    began, rows = record.conditions(), []
+    for label in given.environments:
+        profile = store.profile(label)
+        here = machine_named("here", profile)
+        for case in cases_of(label, tuple(trace.architecture for trace in profile.traces)):
+            found = store.measured.get(case.key)
+            if found is None:
+                continue
+            config, engine = config_of(case, profile.env.spec()), case.layout.engine
+            guess = predict(profile, case.architecture, here, config, engine=engine)
+            rows.append(predicted_errors.row_of(case, found, guess))
+    predicted_errors.report(rows, began, given, MODULE, store.folder)
 
 
 def main() -> None:
-    """Cases, table, file."""
+    """One of three steps, or all."""
     parser = record.arguments(MODULE, __doc__)
+    parser.add_argument("step", nargs="?", default="all", choices=("all", "profiles", "measure", "compare"))
     parser.add_argument("--environments", nargs="+", default=list(ENVIRONMENTS), choices=ENVIRONMENTS)
-    parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), choices=ARCHITECTURES)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each run; default 4")
+    parser.add_argument("--architectures", nargs="+", default=list(predicted_errors.ARCHITECTURES))
+    parser.add_argument("--half", type=int, default=0, choices=(0, 1, 2), help="of the cases; default both")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each run; default 10")
     given = parser.parse_args()
     if given.quick:
-        given.environments, given.architectures, given.seconds = ["CartPole"], ["a2c"], 0.2
-    layouts = LAYOUTS[:2] if given.quick else LAYOUTS
-    began, cases = record.conditions(), []
-    for label in given.environments:
-        for architecture in given.architectures:
-            cases += cases_of(label, architecture, layouts, given.seconds, 0.5 if given.quick else 10.0)
-    summary = summarise(cases)
-    rows = [[name, *(of[key] for key in ("cases", "median", "p90", "bias"))] for name, of in summary.items()]
-    print("\n" + record.table(rows, ["", "cases", "median error", "90%", "bias"]))
-    settings = {"environments": ENVIRONMENTS, "layouts": layouts, "unroll_length": UNROLL, "seconds": given.seconds}
-    record.write("predicted", MODULE, quick=given.quick, began=began, settings=settings, summary=summary, cases=cases)
-
-
-def summarise(cases: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Errors of all cases and of each environment, engine and architecture; and the machine's own noise."""
-    groups: dict[str, list[float]] = {"all": [case["error"] for case in cases]}
-    for key in ("environment", "engine", "architecture"):
-        for value in dict.fromkeys(case[key] for case in cases):
-            groups[f"{key} {value}"] = [case["error"] for case in cases if case[key] == value]
-    groups["noise of a repeat"] = [case["noise"] for case in cases if case["noise"] is not None]
-    return {name: errors_of(errors) for name, errors in groups.items() if errors}
-
-
-def errors_of(errors: list[float]) -> dict[str, float]:
-    """How many, the median size, the 90th percentile, and the bias: the mean logarithm, above 0 for too optimistic."""
-    sizes = sorted(abs(error) for error in errors)
-    return {
-        "cases": len(sizes),
-        "median": statistics.median(sizes),
-        "p90": sizes[min(len(sizes) - 1, math.ceil(0.9 * len(sizes)) - 1)],
-        "bias": statistics.fmean(math.log1p(error) for error in errors),
-    }
+        given.environments, given.architectures, given.seconds = ["CartPole"], ["a2c", "dqn"], 0.2
+    store = Store(given.quick)
+    if given.step in ("all", "profiles"):
+        measure_profiles(given, store)
+    if given.step in ("all", "measure"):
+        measure_cases(given, store)
+    if given.step in ("all", "compare"):
+        compare(given, store)
 
 
 if __name__ == "__main__":

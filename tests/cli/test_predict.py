@@ -71,8 +71,8 @@ def test_one_of_this_machine_is_not(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "needs an architecture: ppo, a2c"),
-        (["dqn"], "dqn cannot be predicted yet"),
+        ([], "needs an architecture: a2c, ppo"),
+        (["dqn"], "this profile has no costs of dqn's parts"),
         (["ppq"], "architecture 'ppq' is unknown"),
         (["ppo", "--machine", "cray"], "machine 'cray' is unknown"),
         (["ppo", "--machine", "2x0"], "cores=0; it must be above 0"),
@@ -103,7 +103,7 @@ def test_a_missing_and_a_broken_profile_are_one_line(tmp_path, capsys):
 
 def test_help_lists_fields(capsys):
     assert main(["predict", "--help"]) == 0
-    assert "architectures: ppo" in capsys.readouterr().out
+    assert "architectures: a2c, ppo" in capsys.readouterr().out
     assert main(["predict", "impala", "--help"]) == 0
     out = capsys.readouterr().out
     assert "--num-actors" in out

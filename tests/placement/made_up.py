@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Profiles with round numbers, as if measured."""
 
-from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Point, Profile, Trial
+from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Point, Profile, Trace, Trial
 from shoal.types import ArraySpec
 
 CORES = 4.0
@@ -45,11 +45,29 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         "update": {k: curve(*v, (256, 1024, 4096), 2.0) for k, v in (update or {"cpu": (4.4e-4, 2.5e-6)}).items()},
         "estimate": point(1024, 3e-5),
         "transfer": {},
+        "traces": (),
+        "passing": {},
         "trials": (),
         "disturbed": 0.0,
         "measured_s": 20.0,
     }
     return Profile(**values | changes)
+
+
+PHASES = {
+    "prepare": 1e-6, "act": 3e-6, "env_step": 1e-6, "assemble": 1e-6, "build": 1e-6, "add": 1e-6, "draw": 2e-6,
+    "prioritise": 1e-6, "returns": 1e-6, "gradient": 5e-6, "step": 2e-5, "exchange": 2e-5, "push": 2e-5, "update": 3e-6,
+    "publish": 2e-5,
+}  # fmt: skip
+"""seconds a row, or of a call"""
+MEMORY = ("build", "add", "draw", "prioritise")
+
+
+def trace(architecture, envs_per_actor=8, **seconds):
+    """What every phase costs, whoever has which of them; those of a memory only where there is one."""
+    known = {name: cost for name, cost in PHASES.items() if architecture not in ("a3c", "pg") or name not in MEMORY}
+    phases = {name: curve(0.0, cost, (1, 64, 1024)) for name, cost in (known | seconds).items()}
+    return Trace(architecture=architecture, envs_per_actor=envs_per_actor, phases=phases)
 
 
 def trial(architecture="ppo", steps_per_s=50_000.0, *, engine="inline", actors=1, length=128, changed=None):

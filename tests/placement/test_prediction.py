@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from placement.made_up import curve, profile
-from shoal.architectures import presets
+from placement.made_up import curve, profile, trace
+from shoal.architectures import presets, registry
 from shoal.errors import ConfigError
 from shoal.placement.machines import MachineFacts, machine_named
-from shoal.placement.prediction import PREDICTED, over, predict
+from shoal.placement.prediction import BY_LEARNER, over, predict
+from shoal.placement.profile import Passing
 from shoal.placement.render_prediction import marginal, render, render_over
 
 MANY = MachineFacts(name="many", cores=1_000)
@@ -112,7 +113,7 @@ def test_what_if_the_environment_were_faster_or_the_cores():
     assert quicker == pytest.approx(predict(asleep, "a2c", MANY, config).env_steps_per_s, rel=0.01)  # sleep is sleep
 
 
-@pytest.mark.parametrize("architecture", PREDICTED)
+@pytest.mark.parametrize("architecture", BY_LEARNER)
 def test_every_architecture_is_predicted_by_its_own_run_and_twice_the_same(architecture):
     made, here = profile(), machine_named("here", profile())
     found = predict(made, architecture, here)
@@ -122,6 +123,42 @@ def test_every_architecture_is_predicted_by_its_own_run_and_twice_the_same(archi
     assert set(found.roles) >= {"actor", "learner"}
     assert all(0 <= role.busy <= 1.001 for role in found.roles.values())
     assert architecture in render(made, found)
+
+
+VALUES = ("pg", "a3c", "dqn", "rainbow", "gorila", "apex", "r2d2")
+CROSSES = {
+    "a3c": {"GRAD", "PARAM"}, "pg": {"TRAJ", "PARAM"}, "gorila": {"TRANS", "BATCH", "GRAD", "PARAM"},
+    "r2d2": {"TRAJ", "BATCH", "PRIO", "PARAM"}, "dqn": {"TRANS", "BATCH", "PARAM"},
+}  # fmt: skip
+OTHERS = {"TRANS", "BATCH", "PRIO", "PARAM"}
+
+
+@pytest.mark.parametrize("architecture", VALUES)
+def test_with_a_trace_of_its_phases_every_architecture_is_predicted(architecture):
+    made = dataclasses.replace(profile(), traces=(trace(architecture),))
+    short = {"replay_start": 200, "replay_capacity": 5_000, "pushes_per_visit": 5}
+    known = presets.preset(architecture, made.env.spec())
+    config = dataclasses.replace(known, **{name: value for name, value in short.items() if hasattr(known, name)})
+    found = predict(made, architecture, MANY, config)
+    assert {wire.message for wire in found.wires} == CROSSES.get(architecture, OTHERS)
+    assert found.env_steps_per_s > 0
+    if hasattr(config, "replay_ratio") and architecture != "gorila":
+        assert found.reuse == pytest.approx(config.replay_ratio, rel=0.2)
+    twice = dataclasses.replace(made, traces=(trace(architecture, update=3e-4, gradient=5e-4),))
+    assert predict(twice, architecture, MANY, config).env_steps_per_s < found.env_steps_per_s
+
+
+def test_architectures_by_name_are_all_that_there_are():
+    assert {*BY_LEARNER, *VALUES, "ddpg", "naf", "sac"} == set(registry.ARCHITECTURES)
+
+
+def test_messages_cost_what_passing_them_does():
+    made, config = with_learner(1e6, **SLEEPS), config_of("a2c", num_actors=1, envs_per_actor=1, unroll_length=1)
+    passing = Passing(put=(1e-3, 0.0), pull=(2e-3, 0.0), call=(0.0, 0.0), cores=1.0)
+    dear = dataclasses.replace(made, passing={"processes": passing})
+    before, after = (1 / predict(one, "a2c", MANY, config).env_steps_per_s for one in (made, dear))
+    assert after - before == pytest.approx(3e-3, rel=1e-3)
+    assert 1 / predict(dear, "a2c", MANY, config, engine="threads").env_steps_per_s == pytest.approx(before)
 
 
 def test_a_curve_says_where_it_bends():
@@ -147,8 +184,14 @@ def test_ways_to_collect_that_are_not_simulated_are_refused(fields):
 
 
 def test_what_no_profile_knows_is_refused():
-    with pytest.raises(ConfigError, match="dqn cannot be predicted yet"):
+    with pytest.raises(ConfigError, match=r"no costs of dqn's parts; measure them with shoal advise .* --measure dqn"):
         predict(profile(), "dqn", MANY)
+
+
+def test_learners_apart_are_refused():
+    config = config_of("a2c", learners=2, num_actors=2, optimisation="async")
+    with pytest.raises(ConfigError, match="optimisation='async' cannot be predicted yet"):
+        predict(profile(), "a2c", MANY, config)
 
 
 def test_machines_by_name_shape_and_file(tmp_path):

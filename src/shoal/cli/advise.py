@@ -23,12 +23,22 @@ class Advise:
     """environment id"""
     arch: str | None = None
     """architecture whose stages are shown; default: the one that is recommended"""
+    measure: str = ""
+    """architectures whose parts are timed too, for shoal predict: names with commas between, or all"""
     network: str = "auto"
     """mlp, nature_cnn, impala_cnn, lstm, gru, your own package.module:Class, or auto: by the form of an observation"""
     env_kwargs: str = "{}"
     """settings of the environment, as a JSON object"""
     json: Path | None = None
     """also write what was measured to this file"""
+
+
+def read_measured(text: str) -> tuple[str, ...]:
+    """The architectures that --measure names. Raises ConfigError for one that does not exist."""
+    names = tuple(registry.ARCHITECTURES) if text == "all" else tuple(name.strip() for name in text.split(",") if name)
+    for name in names:
+        registry.load(name)
+    return names
 
 
 def run(argv: Sequence[str], seconds: float | None = None) -> int:
@@ -59,6 +69,7 @@ def run(argv: Sequence[str], seconds: float | None = None) -> int:
             form.arch,
             network=form.network,
             env_kwargs=env_kwargs,
+            measured=read_measured(form.measure),
             json_path=form.json,
             seconds=SECONDS if seconds is None else seconds,
             tell=(lambda what: status.update(f"measuring {what}")) if status else (lambda _: None),

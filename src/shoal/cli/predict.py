@@ -36,8 +36,8 @@ class Options:
     machine: str = "here"
     """here (what the profile was measured on), laptop, workstation, a shape such as 4x32 (nodes x cores), or a JSON
     file"""
-    engine: Literal["threads", "processes"] = "processes"
-    """whether workers share an interpreter"""
+    engine: Literal["inline", "threads", "processes"] = "processes"
+    """whether workers share an interpreter, and what messages cost; inline: one actor and its learner take turns"""
     env_times: float = 1.0
     """what if an environment step took so many times as long; below 1: a faster one"""
     over: str | None = None
@@ -49,14 +49,14 @@ class Options:
 def run(argv: Sequence[str]) -> int:
     """Predict and print."""
     from shoal.placement.machines import machine_named
-    from shoal.placement.prediction import PREDICTED, over, predict
+    from shoal.placement.prediction import over, predict
     from shoal.placement.profile import check_writable, read_profile
     from shoal.placement.render_prediction import render, render_over
 
     if not argv:
-        raise ConfigError(f"{PROG} needs an architecture: {', '.join(PREDICTED)}; see `{PROG} --help`")
+        raise ConfigError(f"{PROG} needs an architecture: {', '.join(registry.ARCHITECTURES)}; see `{PROG} --help`")
     if argv[0] in ("-h", "--help"):
-        print(USAGE.format(names=", ".join(PREDICTED)), end="")
+        print(USAGE.format(names=", ".join(registry.ARCHITECTURES)), end="")
         return 0
     module = registry.load(argv[0])
     path = value_of("--profile", argv)

@@ -2,6 +2,7 @@
 """An engine: runs one program of roles and wires, and keeps its books (ledger, timers, losses)."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ class Engine:
       join_seconds: how long the leaving of a system waits for workers inside a phase before it raises HangError.
       hang_seconds: how long a worker's process may do nothing before it is taken for stuck and ended.
       preload: modules that workers' processes will need, imported once for all of them.
+      around: (role, phase, function, arguments) -> what the function returns; calls it in the place of engines that
+        run all workers on one thread, to time each phase alone.
     """
 
     def __init__(self, name: str, order: str, make_kernel: Callable[["Engine"], Kernel], slow: Mapping[str, float]):
@@ -39,6 +42,7 @@ class Engine:
         self.join_seconds = JOIN_SECONDS
         self.hang_seconds = HANG_SECONDS
         self.preload: Sequence[str] = ()
+        self.around: Callable[[str, str, Callable, tuple], Any] | None = None
         self.pids: list[dict[str, Any]] = []
         """of workers that are processes: {"system", "role", "index", "epoch", "pid"}"""
         self._make_kernel, self.slowdowns = make_kernel, dict(slow)
@@ -94,6 +98,11 @@ class Engine:
     def drops(self) -> dict[str, int]:
         """By message, how many items channels threw away: the oldest when full, or older than max_lag."""
         return dict(self.ledger.dropped)
+
+    def headcount(self) -> dict[str, int]:
+        """Workers by role, those that have ended left out."""
+        with self._books:
+            return dict(Counter(worker.role for worker in self._workers if not worker.ended))
 
     def losses(self) -> list[str]:
         """One line for every worker that was dropped or restarted."""

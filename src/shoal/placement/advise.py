@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure, decide, and write the profile: what `shoal advise` does. Imports JAX."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from shoal.architectures import registry
 from shoal.engines.clock import Stopwatch
 from shoal.errors import ConfigError
 from shoal.placement import layouts, measure
+from shoal.placement.passing import measure_passing
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
+from shoal.placement.traces import measure_trace
 from shoal.placement.trial import Arrangement, layout, run_trial, settling, shorten
+from shoal.placement.unit_costs import episode_length
 from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
 from shoal.records import hardware
@@ -31,17 +34,20 @@ SHARES = {
     "update": 0.015,
     "estimate": 0.005,
     "transfer": 0.005,
+    "passing": 0.005,
+    "trace": 0.02,
     "trial": 0.1,
 }
 """of the seconds, for each call or run that is timed"""
 
 
-def advise(
+def advise(  # noqa: PLR0913 - what is measured, and how
     env: Any,
     architecture: str | None = None,
     *,
     network: str = "auto",
     env_kwargs: dict[str, Any] | None = None,
+    measured: Sequence[str] = (),
     json_path: Path | None = None,
     seconds: float = SECONDS,
     tell: Callable[[str], Any] = lambda _: None,
@@ -51,6 +57,7 @@ def advise(
     Args:
       env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
       architecture: the one whose stages are wanted; None for whichever is recommended.
+      measured: architectures whose parts are timed too, so that `predict` knows their costs.
       json_path: a file for the profile.
       seconds: how long to call what is measured; less is noisier.
       tell: called with what is being measured.
@@ -65,10 +72,12 @@ def advise(
         raise ConfigError(
             f"advice on {architecture!r} is not available yet; use one of {', '.join(layouts.CONSIDERED)}"
         )
+    for name in measured:
+        registry.load(name)
     if json_path is not None:
         check_writable(json_path)
     factory = envs.resolve(env, env_kwargs)
-    profile = measure_profile(factory, architecture, network, env_kwargs or {}, seconds, tell)
+    profile = measure_profile(factory, architecture, network, env_kwargs or {}, seconds, tell, measured)
     if json_path is not None:
         write_profile(json_path, profile)
     return advise_on(profile, architecture), profile
@@ -81,6 +90,7 @@ def measure_profile(
     env_kwargs: dict[str, Any],
     seconds: float,
     tell: Callable[[str], Any],
+    measured: Sequence[str] = (),
 ) -> Profile:
     """Time the parts, then run architectures for a moment each while time is left."""
     watch, neighbours = Stopwatch(), measure.Neighbours()
@@ -89,6 +99,7 @@ def measure_profile(
     architecture = architecture or ("impala" if factory.spec.shows_frames else "ppo")
     workload = make_workload(architecture, factory, network)
     profile = measure_parts(workload, network, env_kwargs, seconds, watch, tell)
+    profile = add_traces(profile, workload, (architecture, *measured), SHARES["trace"] * seconds, tell)
     runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, LIMIT * seconds, tell)
     runs.run()
     return replace(runs.profile, measured_s=watch.seconds(), disturbed=neighbours.share())
@@ -102,7 +113,7 @@ def measure_parts(
     watch: Stopwatch,
     tell: Callable[[str], Any],
 ) -> Profile:
-    """A profile without runs: environment, inference, update, estimate and transfer alone."""
+    """A profile without runs and traces: environment, inference, update, estimate, transfer and messages alone."""
     factory, took = workload.factory, {name: share * seconds for name, share in SHARES.items()}
 
     def late() -> bool:
@@ -114,6 +125,8 @@ def measure_parts(
     inference = measure.measure_inference(workload, took["inference"], late)
     tell("updates over batch sizes")
     update = measure.measure_update(workload, took["update"], late)
+    tell("messages between workers")
+    passing = measure_passing(took["passing"])
     return Profile(
         version=VERSION,
         shoal=__version__,
@@ -130,10 +143,25 @@ def measure_parts(
         update=update,
         estimate=measure.measure_estimate(workload, took["estimate"]),
         transfer=measure.measure_transfer(took["transfer"]),
+        traces=(),
+        passing=passing,
         trials=(),
         disturbed=0.0,
         measured_s=watch.seconds(),
     )
+
+
+def add_traces(
+    profile: Profile, workload: Any, architectures: Sequence[str], seconds: float, tell: Callable[[str], Any]
+) -> Profile:
+    """The profile with the costs of these architectures' phases, in the place of those it had."""
+    found = {trace.architecture: trace for trace in profile.traces}
+    for name in dict.fromkeys(architectures):
+        tell(f"the phases of {name}")
+        # agents differ, so only the workload's own parameters fit its own architecture
+        own = workload if name == workload.architecture else make_workload(name, workload.factory, profile.network)
+        found[name] = measure_trace(own, episode_length(profile), seconds)
+    return replace(profile, traces=tuple(found.values()))
 
 
 class Runs:

@@ -138,7 +138,8 @@ def predict(profile: Profile, arrangement: Arrangement) -> Trial:
     module, parts = registry.load(arrangement.architecture), twin_parts(spec, 1, episode_length=episode_length(profile))
     here = machine_named("here", profile)
     return run_trial(
-        arrangement._replace(config=config), module, parts, updates=SIMULATED_UPDATES, costs=costs(profile, config),
+        arrangement._replace(config=config), module, parts, updates=SIMULATED_UPDATES,
+        costs=costs(profile, config, arrangement.architecture, engine=arrangement.engine),
         machine=lambda: here.make(separate=arrangement.engine == "processes"),
     )  # fmt: skip
 

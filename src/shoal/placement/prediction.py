@@ -3,29 +3,27 @@
 
     profile, machine --> unit costs --> simulated engine --> steps a second, who is busy, what is the limit
 
-Needs no JAX. What is not in it: the cost of messages within a node, and of processes beside their work.
+Needs no JAX.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from shoal.actors.samplers import way_of
-from shoal.architectures import presets, registry
-from shoal.engines import Engine, Machine, make_engine
+from shoal.architectures import presets
 from shoal.errors import ConfigError
 from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
-from shoal.placement.trial import batch_trajectories, passes, settling
-from shoal.placement.twins import twin_parts
-from shoal.placement.unit_costs import costs, episode_length
+from shoal.placement.trial import batch_trajectories, passes
+from shoal.placement.unit_costs import costs
+from shoal.placement.watch import Reading, watched
 from shoal.records.readable import percent
+from shoal.replay.sizing import shard_bytes
 
-PREDICTED = ("ppo", "a2c", "impala", "appo", "seed")
-"""architectures whose learner takes trajectories, which is what a profile knows the cost of"""
-UPDATES = 20
-"""that are counted, or as many as take an unroll of every actor three times"""
+BY_LEARNER = ("ppo", "a2c", "impala", "appo", "seed")
+"""architectures whose learner takes trajectories: without a trace of theirs, the learner that a profile was measured
+with tells what they cost"""
 STEP_BY_STEP = 64
 """actors up to which their unrolls go step by step"""
 FULL = 0.9
@@ -105,93 +103,55 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
 
     Check: twice the same gives the same; on one core, it takes the sum of all that is computed.
     """
-    if architecture not in PREDICTED:
-        raise ConfigError(f"{architecture} cannot be predicted yet: profiles have costs of {', '.join(PREDICTED)} only")
-    if config is not None and (way_of(config) != "serial" or config.env_workers):
-        raise ConfigError(
-            f"sampler={config.sampler!r} with env_workers={config.env_workers} cannot be predicted yet: environments "
-            "step beside their actor there; use --sampler serial and env_workers 0"
-        )
     preset = presets.preset(architecture, profile.env.spec())
     asked = preset if config is None else config
+    refuse_unknown(profile, architecture, asked)
     config = dataclasses.replace(asked, env_steps=10**12)
+    if hasattr(config, "save_replay"):
+        config = dataclasses.replace(config, save_replay=False)
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
     made = machine.make(separate=engine == "processes")
-    table = costs(profile, config, speed=machine.speed, env_times=env_times)
+    table = costs(profile, config, architecture, engine=engine, speed=machine.speed, env_times=env_times)
     watch = watched(profile, architecture, config, table, made, coarse)
     first, last = watch.readings
     seconds = last.now - first.now
-    shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last, config)
+    shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last)
+    lag_mean, lag_max = watch.lag()
     return Prediction(
         architecture=architecture,
         machine=machine,
         engine=engine,
         settings=changed(preset, asked),
         env_steps_per_s=(profile.valid_frac if coarse else 1.0) * (last.env_steps - first.env_steps) / seconds,
-        updates_per_s=watch.counted / seconds,
+        updates_per_s=(last.updates - first.updates) / seconds,
         roles=roles,
         shared=shared,
         limit=limit_of(shared, roles),
-        lag_mean=sum(watch.lags) / max(1, len(watch.lags)),
-        lag_max=int(max(watch.lags, default=0)),
-        reuse=float(passes(config)),
+        lag_mean=lag_mean,
+        lag_max=lag_max,
+        reuse=watch.reuse or float(passes(config)),
         data_bytes=data_bytes(profile, config),
         wires=tuple(wires_of(first.rows, last.rows, seconds)),
     )
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The books at one moment."""
-
-    now: float
-    env_steps: int
-    phases: dict[str, dict[str, float]]
-    busy: dict[tuple[int, str, Any], float]
-    rows: list[dict[str, Any]]
-
-
-class Watch:
-    """Reads the books once the pace is steady, and again some updates later."""
-
-    def __init__(self, engine: Engine, machine: Machine, config: Any):
-        each = math.ceil(config.all_actors / batch_trajectories(config))
-        self.readings: list[Reading] = []
-        self.lags: list[float] = []
-        self.counted = 0
-        self._engine, self._machine = engine, machine
-        self._before, self._wanted = settling(config) + 2 * each, max(UPDATES, 3 * each)
-
-    def visit(self, state: Any, batch: list, _metrics: dict[str, float]) -> Any:
-        """Called after every update."""
-        if self._before:
-            self._before -= 1
-            if not self._before:
-                self._read(state)
-            return state
-        self.counted += 1
-        self.lags += [float(state.version - 1 - item.version[0]) for item in batch]
-        if self.counted == self._wanted:
-            self._read(state)
-            self._engine.stop("predicted")
-        return state
-
-    def _read(self, state: Any) -> None:
-        engine = self._engine
-        books = engine.phases(), self._machine.busy(), engine.rows()
-        self.readings.append(Reading(engine.now(), state.env_steps, *books))
-
-
-def watched(
-    profile: Profile, architecture: str, config: Any, table: dict[str, Any], machine: Machine, coarse: bool
-) -> "Watch":
-    """The books of an architecture's own run on twins, from when its pace is steady."""
-    length = episode_length(profile)
-    parts = twin_parts(profile.env.spec(), profile.params, episode_length=length, whole_unrolls=coarse)
-    engine = make_engine("simulated", costs=table, machine=lambda: machine)
-    watch = Watch(engine, machine, config)
-    engine.run(registry.load(architecture).run, config, parts, None, watch.visit)
-    return watch
+def refuse_unknown(profile: Profile, architecture: str, config: Any) -> None:
+    """Raises ConfigError for what no cost is known of."""
+    if architecture not in BY_LEARNER and profile.trace_of(architecture) is None:
+        raise ConfigError(
+            f"this profile has no costs of {architecture}'s parts; measure them with shoal advise --env "
+            f"{profile.env.id} --measure {architecture} --json FILE"
+        )
+    if way_of(config) != "serial" or config.env_workers:
+        raise ConfigError(
+            f"sampler={config.sampler!r} with env_workers={config.env_workers} cannot be predicted yet: environments "
+            "step beside their actor there; use --sampler serial and env_workers 0"
+        )
+    if getattr(config, "apart", False):
+        raise ConfigError(
+            f"optimisation={config.optimisation!r} cannot be predicted yet: the costs of learners that are apart are "
+            "not measured; use --optimisation sync"
+        )
 
 
 def changed(preset: Any, config: Any) -> dict[str, Any]:
@@ -200,12 +160,12 @@ def changed(preset: Any, config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if getattr(config, name) != getattr(preset, name)}
 
 
-def roles_of(first: Reading, last: Reading, config: Any) -> dict[str, Role]:
+def roles_of(first: Reading, last: Reading) -> dict[str, Role]:
     """How busy the workers of each role were between two readings."""
-    workers, found = {"learner": 1, "actor": config.all_actors, "inference": 1}, {}
-    for role, number in workers.items():
-        before, after = first.phases.get(role, {}), last.phases.get(role, {})
-        if after:
+    found = {}
+    for role, after in last.phases.items():
+        before, number = first.phases.get(role, {}), last.workers.get(role, 0)
+        if number:
             spent = sum(seconds - before.get(name, 0.0) for name, seconds in after.items())
             found[role] = Role(workers=number, busy=spent / (number * (last.now - first.now)))
     return found
@@ -229,22 +189,26 @@ def limit_of(shared: dict[str, float], roles: dict[str, Role]) -> str:
     links = [name for name in full if name.startswith("link")]
     if links:
         return f"the {links[0]} to the others is full"
-    if roles["learner"].busy >= FULL and not any(name.startswith("cores") for name in full):
-        return "the learner: it is always at work"
+    at_work = [role for role, use in roles.items() if use.busy >= FULL and role != "actor"]
+    if at_work and not any(name.startswith("cores") for name in full):
+        one = roles[at_work[0]].workers == 1
+        return f"the {at_work[0]}: it is always at work" if one else f"{at_work[0]}s: they are always at work"
     if full:
         return f"the {full[0]}: always busy"
-    if roles["actor"].busy >= FULL:
+    if "actor" in roles and roles["actor"].busy >= FULL:
         return "actors: they are always at work or their environments wait; more of them would help"
     waits = ", ".join(f"{role}s {percent(1 - use.busy)}" for role, use in roles.items())
     return f"waiting for one another (of their time {waits}): overlap would help"
 
 
 def data_bytes(profile: Profile, config: Any) -> int:
-    """Bytes of the unrolls that actors make, of those in the queue or in a batch, and of everybody's params."""
+    """Bytes of the unrolls that actors make, of those in the queue or in a batch, of everybody's params, and of what
+    is remembered."""
     row = profile.env.obs_bytes + 32
     unroll = row * config.envs_per_actor * (config.unroll_length + 1)
     held = config.all_actors + getattr(config, "queue_slots", config.all_actors) + batch_trajectories(config)
-    return unroll * held + 4 * profile.params * (config.all_actors + 1)
+    kept = config.replay_shards * shard_bytes(config, profile.env.spec()) if hasattr(config, "replay_capacity") else 0
+    return unroll * held + 4 * profile.params * (config.all_actors + 1) + kept
 
 
 def wires_of(first: list[dict[str, Any]], last: list[dict[str, Any]], seconds: float) -> list[Wire]:

@@ -18,7 +18,7 @@ from shoal.placement.lines import Line, fit_line
 from shoal.records.files import replace_json
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
-VERSION = 3
+VERSION = 4
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
@@ -96,6 +96,13 @@ class Curve:
         """Cores that a call of this size really keeps busy."""
         return self.cpu_at(size) / self.at(size)
 
+    def times(self, factor: float) -> "Curve":
+        """The same calls, each so many times as long."""
+        names = ("median_s", "mean_s", "p99_s", "cpu_s", "delay_s")
+        return Curve(
+            points=tuple(dataclasses.replace(p, **{n: factor * getattr(p, n) for n in names}) for p in self.points)
+        )
+
     def near(self, size: int) -> Point:
         """The point measured at the size nearest to this one."""
         return min(self.points, key=lambda p: abs(p.size - size))
@@ -143,6 +150,32 @@ class Trial:
         """Environment steps in one batch."""
         s = self.settings
         return s["batch_trajectories"] * s["envs_per_actor"] * s["unroll_length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What every phase of one architecture costs alone, by its name; of environment steps what comes on top of them."""
+
+    architecture: str
+    envs_per_actor: int
+    """that it has usually"""
+    phases: dict[str, Curve]
+    """over rows: of an unroll, of a batch, or 1 where the cost is the same always"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passing:
+    """What it costs to pass something from one worker to another on one engine, in seconds: fixed, and for each byte;
+    who waits included."""
+
+    put: tuple[float, float]
+    """on a channel"""
+    pull: tuple[float, float]
+    """from a store, when new"""
+    call: tuple[float, float]
+    """of a service, there and back"""
+    cores: float
+    """kept busy meanwhile"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +257,10 @@ class Profile:
     """advantages or V-trace of one batch alone, over rows; a part of the update"""
     transfer: dict[str, Curve]
     """to each platform but the CPU, over bytes"""
+    traces: tuple[Trace, ...]
+    """of the architectures that were asked for"""
+    passing: dict[str, Passing]
+    """by engine: threads, processes"""
     trials: tuple[Trial, ...]
     disturbed: float
     """share of the cores that other programs used meanwhile"""
@@ -233,6 +270,10 @@ class Profile:
     def cores(self) -> float:
         """Cores this process may use."""
         return float(self.hardware["usable_cores"])
+
+    def trace_of(self, architecture: str) -> Trace | None:
+        """Costs of an architecture's phases; None where they were not measured."""
+        return next((trace for trace in self.traces if trace.architecture == architecture), None)
 
     @property
     def accelerators(self) -> list[str]:
@@ -295,7 +336,8 @@ def _build(kind: Any, data: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         return None if data is None else _build(args[0], data)
     if origin is tuple:
-        return tuple(_build(args[0], item) for item in data)
+        kinds = args if args[-1] is not ... else (args[0],) * len(data)
+        return tuple(_build(kind, item) for kind, item in zip(kinds, data, strict=True))
     if origin is dict:
         return {key: _build(args[1], item) for key, item in data.items()}
     if kind in (int, float, str):

@@ -39,18 +39,20 @@ class Reading(NamedTuple):
     env_steps: int
     phases: dict[str, dict[str, float]]
     usage: Usage
+    rows: list[dict[str, Any]]
 
 
 class Window:
     """Opens once compiling and what piled up meanwhile are over; closes `seconds` later.
 
     Args:
-      settling: updates to let pass.
+      config: it says how many updates to let pass.
       updates: the most to count.
     """
 
-    def __init__(self, engine: Engine, *, settling: int, seconds: float, updates: int):
-        self.engine, self.settling, self.seconds, self.limit = engine, settling, seconds, updates
+    def __init__(self, engine: Engine, config: Any, *, seconds: float, updates: int):
+        self.engine, self.config, self.seconds, self.limit = engine, config, seconds, updates
+        self.settling = settling(config)
         self.first: Reading | None = None
         self.last: Reading | None = None
         self.updates = 0
@@ -60,19 +62,24 @@ class Window:
         """Called after every update."""
         now = self.engine.now()
         if self.first is None:
+            if not learns(self.config, state):
+                return state
             self.settling -= 1
-            lock_step = all(item.version[0] == state.version - 1 for item in batch)
+            lock_step = bool(batch) and all(item.version[0] == state.version - 1 for item in batch)
             if self.settling <= 0 or (lock_step and now > LONG_START_S):
-                self.first = Reading(now, state.env_steps, self.engine.phases(), usage())
+                self.first = self._read(now, state)
             return state
         self.updates += 1
         # the state's version already counts the publish that this update led to
         self.lags += [float(state.version - 1 - item.version[0]) for item in batch]
         over = now - self.first.now >= self.seconds or self.updates >= self.limit
         if over and self.last is None:
-            self.last = Reading(now, state.env_steps, self.engine.phases(), usage())
+            self.last = self._read(now, state)
             self.engine.stop("measured")
         return state
+
+    def _read(self, now: float, state: Any) -> Reading:
+        return Reading(now, state.env_steps, self.engine.phases(), usage(), self.engine.rows())
 
 
 def run_trial(
@@ -98,7 +105,7 @@ def run_trial(
     config = arrangement.config
     if engine.name == "processes":
         engine.preload = preloads(parts.agent, module, config)
-    window = Window(engine, settling=settling(config), seconds=seconds, updates=updates)
+    window = Window(engine, config, seconds=seconds, updates=updates)
     engine.run(module.run, config, parts, None, window.visit)
     if window.first is None or window.last is None:
         raise AssertionError(f"{arrangement.architecture} ended before it was measured")
@@ -119,7 +126,7 @@ def run_trial(
         env_steps=last.env_steps - first.env_steps,
         updates=window.updates,
         phases=_difference(last.phases, first.phases),
-        lag_mean=sum(window.lags) / len(window.lags),
+        lag_mean=sum(window.lags) / len(window.lags) if window.lags else lag_between(first.rows, last.rows),
     )
 
 
@@ -147,9 +154,28 @@ def settling(config: Any) -> int:
     return 1 + math.ceil(ready / batch_trajectories(config))
 
 
+def learns(config: Any, state: Any) -> bool:
+    """Whether anything is learnt by now: a replay memory fills up first."""
+    return state.env_steps >= getattr(config, "replay_start", 0)
+
+
 def batch_trajectories(config: Any) -> int:
     """Trajectories in one batch: in lock-step, one of every actor."""
     return getattr(config, "batch_trajectories", config.num_actors)
+
+
+def lag_between(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> float:
+    """Mean lag of the messages that came between two looks at a ledger; 0 where none has one.
+
+    Check: of one look at an empty ledger and one at a row, that row's mean.
+    """
+    total = count = 0.0
+    for rows, sign in ((before, -1.0), (after, 1.0)):
+        for row in rows:
+            if row["lag_mean"] is not None:
+                total += sign * row["count"] * row["lag_mean"]
+                count += sign * row["count"]
+    return total / count if count > 0 else 0.0
 
 
 def passes(config: Any) -> int:

@@ -6,6 +6,7 @@ share. Needs no JAX.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets
 from shoal.engines import Work
-from shoal.placement.profile import Curve, Point, Profile
+from shoal.placement.profile import Curve, Point, Profile, Trace
 from shoal.placement.trial import batch_trajectories, passes
 
 HOSTS = ("numpy", "cpu")
@@ -22,25 +23,34 @@ TURNS = 1.9
 """gain of two threads from which on they are taken to hold no lock"""
 
 
-def costs(
-    profile: Profile, config: Any, *, speed: float = 1.0, env_times: float = 1.0, seed: int = 0
+def costs(  # noqa: PLR0913 - everything that a cost depends on
+    profile: Profile,
+    config: Any,
+    architecture: str | None = None,
+    *,
+    engine: str = "processes",
+    speed: float = 1.0,
+    env_times: float = 1.0,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Work of each phase.
+    """Work of each phase, and of each message.
 
     Args:
+      architecture: whose phases they are; those that the profile holds no trace of cost what its own learner's do.
+      engine: on which messages pass.
       speed: of a core, beside those that were measured.
       env_times: seconds of an environment step, beside those that were measured.
       seed: of how long single steps take, where they were measured to differ.
 
     Check: with one actor in lock-step, a batch takes the sum of its parts.
     """
+    trace = None if architecture is None else profile.trace_of(architecture)
     uneven = Uneven(spread_of(profile.env_step.near(config.envs_per_actor)), seed)
     groups = 2 if way_of(config) == "alternating" else 1
     together = config.envs_per_actor // groups
-    rows = config.envs_per_actor * config.unroll_length
-    host, acting = host_curve(profile, together)
-    step = work_at(profile.env_step, together, speed / env_times, share_in_python(profile))
-    assemble = Work(overhead_per_row(profile) * rows / speed, python=1.0)
+    host, acting = acting_of(profile, trace, together)
+    step = in_turn(1, work_at(profile.env_step, together, speed / env_times, share_in_python(profile)),
+                   storing_of(trace, config, speed))  # fmt: skip
 
     def act(*args: Any) -> Work:
         asked = args[0] if isinstance(args[0], list) else None  # of a server: requests, each of an actor's environments
@@ -49,13 +59,98 @@ def costs(
 
     acted = work_at(acting, together, speed, IN_PYTHON[host])
     return {
+        **traced(trace, config, speed),
+        **learnt(profile, trace, config, speed),
+        **passed(profile, engine, speed),
         "act": act,
         "env_step": lambda *_: uneven.once(step),
         "rollout": lambda *_: uneven.summed(in_turn(config.unroll_length * groups, acted, step), config.unroll_length),
-        "assemble": assemble,
-        "update": update_work(profile, passes(config), batch_rows(config), speed),
         "*": 0.0,
     }
+
+
+def traced(trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
+    """Phases at the seconds that they took alone."""
+    if trace is None:
+        return {}
+    found = {}
+    for name, curve in trace.phases.items():
+        found[name] = work_at(curve, rows_of(name, config), speed, IN_XLA if name in COMPILED else 1.0)._replace(
+            idle=0.0
+        )
+    return found
+
+
+def learnt(profile: Profile, trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
+    """Assembling and updates where no trace has them, or where the learner alone was measured at more sizes."""
+    found = {}
+    if trace is None:
+        rows = config.envs_per_actor * config.unroll_length
+        found["assemble"] = Work(overhead_per_row(profile) * rows / speed, python=1.0)
+    if trace is None or trace.architecture == profile.architecture:
+        found["update"] = update_work(profile, passes(config), batch_rows(config), speed)
+    return found
+
+
+MESSAGES = ("TRAJ", "TRANS", "BATCH", "PRIO", "GRAD")
+"""that are put on channels"""
+
+
+def passed(profile: Profile, engine: str, speed: float) -> dict[str, Callable[[int], Work]]:
+    """Messages by their bytes; who sends or pulls spends it, whoever does the work."""
+    passing = profile.passing.get(engine)
+    if passing is None:
+        return {}
+    python = 0.0 if engine == "processes" else 1.0
+
+    def cost(fixed: float, per_byte: float) -> Callable[[int], Work]:
+        return lambda nbytes: Work((fixed + per_byte * nbytes) / speed, cores=max(1.0, passing.cores), python=python)
+
+    half = passing.call[0] / 2, passing.call[1]
+    puts = {f"put {message}": cost(*passing.put) for message in MESSAGES}
+    return {**puts, "pull PARAM": cost(*passing.pull), "send OBS": cost(*half), "reply ACT": cost(*half)}
+
+
+ONCE = ("start", "publish", "push", "exchange", "step")
+"""phases that cost the same whatever the rows"""
+COMPILED = ("update", "gradient")
+"""phases that XLA computes"""
+IN_XLA = 0.1
+"""share of these that holds the interpreter: launching, and bringing results to the host"""
+
+
+def rows_of(phase: str, config: Any) -> int:
+    """Rows that one call of a phase is over, or environments of a step; 1 where their number changes nothing."""
+    if phase in ONCE:
+        return 1
+    if phase in ("act", "env_step"):
+        return config.envs_per_actor * getattr(config, "requests", 1)
+    if phase in ("draw", "prioritise") or (phase == "update" and hasattr(config, "replay_ratio")):
+        return config.rows_per_message
+    if phase == "update":
+        return batch_rows(config)
+    if phase == "gradient" and hasattr(config, "replay_ratio"):
+        return config.batch_size
+    return config.envs_per_actor * config.unroll_length
+
+
+def acting_of(profile: Profile, trace: Trace | None, together: int) -> tuple[str, Curve]:
+    """Where acting runs without an accelerator, and what it costs: over sizes as the network does, and as much more as
+    the architecture's way of acting took."""
+    host, curve = host_curve(profile, together)
+    seen = None if trace is None else trace.phases.get("act")
+    if seen is None:
+        return host, curve
+    point = seen.near(together)
+    return host, curve.times(point.mean_s / curve.at(point.size))
+
+
+def storing_of(trace: Trace | None, config: Any, speed: float) -> Work:
+    """What an actor does with a step besides making it."""
+    curve = None if trace is None else trace.phases.get("env_step")
+    if curve is None:
+        return Work(0.0)
+    return work_at(curve, config.envs_per_actor, speed, 1.0)._replace(idle=0.0)
 
 
 IN_PYTHON = {"numpy": 1.0, "cpu": 0.2}

@@ -112,11 +112,11 @@ class ScheduledKernel(Kernel):
         return []
 
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
-        cost = self._cost(name, args)
+        cost, around = self._cost(name, args), self.engine.around
         worker.busy = name
         began = perf_counter()
         try:
-            return fn(*args)
+            return fn(*args) if around is None else around(worker.role, name, fn, args)
         finally:
             worker.busy = None
             phases = worker.phases

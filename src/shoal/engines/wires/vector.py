@@ -112,7 +112,7 @@ class Vector(Wire):
             if self._role(worker)[0] != self.owner:
                 self.lane_of(worker)[PULLS] += 1
         if self.kernel.charges:
-            self.kernel.charge(worker, "pull PARAM", flat.nbytes, self.owner)
+            self.kernel.charge(worker, "read PARAM", flat.nbytes, self.owner)
         return flat, version
 
     def reach(self, at_least: int) -> int:

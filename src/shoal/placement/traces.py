@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each phase of an architecture costs alone: its own `run` with its real agent and learner, all workers on one
+thread, on environments that do nothing. What the environment takes is measured apart. Imports JAX.
+
+    agent, learner, twin environments --> engine inline --> seconds and cores of every phase, at two sizes
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+
+from shoal.engines import Engine, make_engine
+from shoal.engines.clock import measure
+from shoal.placement.profile import Curve, Point, Trace
+from shoal.placement.trial import settling
+from shoal.placement.twins import EPISODE_LENGTH, TwinEnv
+from shoal.placement.unit_costs import rows_of
+from shoal.placement.workload import HARMLESS_RATE, SEED, Workload
+from shoal.types import EnvSpec
+
+LEFT_OUT = 0.05
+"""share of a phase's calls, the slowest, that do not count: other programs had the core then"""
+TIMES = 4
+"""how many times as many environments the other size has; with frames, as few"""
+SETTLED = 2
+"""calls of every phase before those that count: the first compile"""
+
+
+def measure_trace(workload: Workload, episode_length: int = EPISODE_LENGTH, seconds: float = 0.5) -> Trace:
+    """Seconds of every phase of the workload's architecture, over its rows.
+
+    Args:
+      episode_length: steps, which architectures that learn from whole episodes depend on.
+      seconds: for each of two sizes; compiling comes on top.
+
+    Check: phases add up to the time that the run took, less the engine's own.
+    """
+    points: dict[str, list[Point]] = defaultdict(list)
+    configs = two_sizes(workload.config, frames=workload.spec.shows_frames)
+    for config in configs:
+        for name, point in phases_of(workload, config, episode_length, seconds).items():
+            points[name].append(point)
+    return Trace(
+        architecture=workload.architecture,
+        envs_per_actor=workload.config.envs_per_actor,
+        phases={name: curve_of(found) for name, found in points.items()},
+    )
+
+
+def two_sizes(config: Any, frames: bool) -> list[Any]:
+    """The config with few environments an actor and with more, in growing order; its endings set for a short run."""
+    usual = config.envs_per_actor
+    other = TIMES * usual if not frames else max(1, usual // TIMES)
+    short = {"save_replay": False, "replay_start": 1, "pushes_per_visit": 1, "batches_per_visit": 1}
+    fields = {name: value for name, value in short.items() if hasattr(config, name)}
+    fields["learning_rate"] = HARMLESS_RATE
+    return [dataclasses.replace(config, envs_per_actor=size, **fields) for size in sorted({usual, other})]
+
+
+def phases_of(workload: Workload, config: Any, episode_length: int, seconds: float) -> dict[str, Point]:
+    """A point for every phase, by its name, at the rows of this config."""
+    make_env = partial(twin_env, workload.spec, episode_length)
+    learner = workload.module.make_learner(config, workload.parts.agent)
+    parts = workload.parts._replace(make_env=make_env, learner=learner, origin=None, seed=SEED)
+    engine = make_engine("inline")
+    book = Book(engine, settling(config), seconds)
+    engine.around = book.around
+    engine.run(workload.module.run, config, parts, None, book.visit)
+    idle = measure(partial(step_once, make_env(config.envs_per_actor, 0), workload.spec), seconds=0.02).median_s
+    found = {}
+    for name, calls in book.calls.items():
+        less = idle if name == "env_step" else 0.0
+        found[name] = point_of(rows_of(name, config), calls, less)
+    return found
+
+
+def twin_env(spec: EnvSpec, episode_length: int, num_envs: int, first_index: int) -> TwinEnv:
+    """Environments that do nothing."""
+    return TwinEnv(spec, num_envs, first_index, episode_length)
+
+
+def step_once(env: TwinEnv, spec: EnvSpec) -> None:
+    """What doing nothing takes."""
+    env.send(spec.action.to_env(np.zeros((env.num_envs, *spec.action.shape), np.float32)))
+    env.recv()
+
+
+class Book:
+    """Seconds of every phase's calls, from when all have settled until `seconds` later."""
+
+    def __init__(self, engine: Engine, settling: int, seconds: float):
+        self.calls: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        """by phase: (seconds, processor seconds)"""
+        self._engine, self._settling, self._seconds = engine, settling + SETTLED, seconds
+        self._until: float | None = None
+
+    def around(self, _role: str, name: str, fn: Callable, args: tuple) -> Any:
+        """Call a phase's function and note what it took."""
+        cpu, began = process_time(), perf_counter()
+        try:
+            return fn(*args)
+        finally:
+            spent = perf_counter() - began
+            self.calls[name].append((spent, process_time() - cpu))
+
+    def visit(self, state: Any, _batch: list, _metrics: dict[str, float]) -> Any:
+        """Called after every update."""
+        if self._until is None:
+            self._settling -= 1
+            if self._settling <= 0:
+                self._until = perf_counter() + self._seconds
+                self.calls.clear()
+        elif perf_counter() >= self._until:
+            self._engine.stop("measured")
+        return state
+
+
+def point_of(size: int, calls: list[tuple[float, float]], less: float) -> Point:
+    """A phase's cost from its calls, without `less` seconds of each."""
+    spent, cpu = np.sort(np.array(calls), axis=0)[: max(1, round(len(calls) * (1 - LEFT_OUT)))].T
+    return Point(
+        size=size,
+        calls=len(calls),
+        median_s=max(1e-9, float(np.median(spent)) - less),
+        mean_s=max(1e-9, float(spent.mean()) - less),
+        p99_s=max(1e-9, float(np.quantile(spent, 0.99)) - less),
+        cpu_s=max(1e-9, float(cpu.mean()) - less),
+        delay_s=0.0,
+    )
+
+
+def curve_of(points: list[Point]) -> Curve:
+    """Points over growing sizes; of several at one size the first."""
+    by_size = {point.size: point for point in reversed(points)}
+    return Curve(points=tuple(by_size[size] for size in sorted(by_size)))

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The books of an architecture's own run on twins, in virtual time, from when its pace is steady. Needs no JAX."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from shoal.architectures import registry
+from shoal.engines import Engine, Machine, make_engine
+from shoal.placement.profile import Profile
+from shoal.placement.trial import batch_trajectories, lag_between, learns, settling
+from shoal.placement.twins import twin_parts
+from shoal.placement.unit_costs import episode_length
+
+VISITS = 20
+"""that are counted, or as many as take an unroll of every actor three times"""
+LONG_S, MANY_VISITS = 1.0, 3
+"""virtual seconds that are counted, or so many times the visits: rounds differ where episodes do, and queues fill"""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The books at one moment."""
+
+    now: float
+    env_steps: int
+    updates: int
+    phases: dict[str, dict[str, float]]
+    workers: dict[str, int]
+    busy: dict[tuple[int, str, Any], float]
+    rows: list[dict[str, Any]]
+
+
+class Watch:
+    """Reads the books once the pace is steady, and again some updates later."""
+
+    def __init__(self, engine: Engine, machine: Machine, config: Any):
+        each = math.ceil(config.all_actors / batch_trajectories(config))
+        self.readings: list[Reading] = []
+        self.lags: list[float] = []
+        self.reuse = 0.0
+        """what a replay memory says of it; 0 without"""
+        self.counted = 0
+        self._engine, self._machine, self._config = engine, machine, config
+        self._before, self._wanted = settling(config) + 2 * each, max(VISITS, 3 * each)
+
+    def visit(self, state: Any, batch: list, metrics: dict[str, float]) -> Any:
+        """Called after every update, or after some of them."""
+        if not learns(self._config, state):
+            return state
+        if self._before:
+            self._before -= 1
+            if not self._before:
+                self._read(state)
+            return state
+        self.counted += 1
+        self.lags += [float(state.version - 1 - item.version[0]) for item in batch]
+        self.reuse = metrics.get("sample_reuse", 0.0)
+        long = self._engine.now() - self.readings[0].now >= LONG_S or self.counted >= MANY_VISITS * self._wanted
+        if self.counted >= self._wanted and long:
+            self._read(state)
+            self._engine.stop("predicted")
+        return state
+
+    def lag(self) -> tuple[float, int]:
+        """(mean, largest) of what was learnt from; as the ledger has it where no batch passes by."""
+        if self.lags:
+            return sum(self.lags) / len(self.lags), int(max(self.lags))
+        first, last = self.readings
+        most = max((row["lag_max"] for row in last.rows if row["lag_max"] is not None), default=0)
+        return lag_between(first.rows, last.rows), int(most)
+
+    def _read(self, state: Any) -> None:
+        engine, versions = self._engine, state.version
+        books = engine.phases(), engine.headcount(), self._machine.busy(), engine.rows()
+        self.readings.append(Reading(engine.now(), state.env_steps, versions, *books))
+
+
+def watched(
+    profile: Profile, architecture: str, config: Any, table: dict[str, Any], machine: Machine, coarse: bool
+) -> Watch:
+    """A run on twins at these costs, watched until enough is seen."""
+    length = episode_length(profile)
+    parts = twin_parts(profile.env.spec(), profile.params, episode_length=length, whole_unrolls=coarse)
+    engine = make_engine("simulated", costs=table, machine=lambda: machine)
+    watch = Watch(engine, machine, config)
+    engine.run(registry.load(architecture).run, config, parts, None, watch.visit)
+    return watch
