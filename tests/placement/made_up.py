@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Profiles with round numbers, as if measured."""
 
+from shoal.architectures import registry
 from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Point, Profile, Trace, Trial
 from shoal.types import ArraySpec
 
@@ -65,7 +66,8 @@ MEMORY = ("build", "add", "draw", "prioritise")
 
 def trace(architecture, envs_per_actor=8, **seconds):
     """What every phase costs, whoever has which of them; those of a memory only where there is one."""
-    known = {name: cost for name, cost in PHASES.items() if architecture not in ("a3c", "pg") or name not in MEMORY}
+    remembers = hasattr(registry.load(architecture).Config, "replay_ratio")
+    known = {name: cost for name, cost in PHASES.items() if remembers or name not in MEMORY}
     phases = {name: curve(0.0, cost, (1, 64, 1024)) for name, cost in (known | seconds).items()}
     return Trace(architecture=architecture, envs_per_actor=envs_per_actor, phases=phases)
 

@@ -136,7 +136,7 @@ OTHERS = {"TRANS", "BATCH", "PRIO", "PARAM"}
 @pytest.mark.parametrize("architecture", VALUES)
 def test_with_a_trace_of_its_phases_every_architecture_is_predicted(architecture):
     made = dataclasses.replace(profile(), traces=(trace(architecture),))
-    short = {"replay_start": 200, "replay_capacity": 5_000, "pushes_per_visit": 5}
+    short = {"replay_start": 200, "replay_capacity": 5_000, "pushes_per_visit": 5, "episode_limit": 50}
     known = presets.preset(architecture, made.env.spec())
     config = dataclasses.replace(known, **{name: value for name, value in short.items() if hasattr(known, name)})
     found = predict(made, architecture, MANY, config)

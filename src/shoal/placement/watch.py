@@ -12,10 +12,11 @@ from shoal.placement.trial import batch_trajectories, lag_between, learns, settl
 from shoal.placement.twins import twin_parts
 from shoal.placement.unit_costs import episode_length
 
-VISITS = 20
-"""that are counted, or as many as take an unroll of every actor three times"""
-LONG_S, MANY_VISITS = 1.0, 3
-"""virtual seconds that are counted, or so many times the visits: rounds differ where episodes do, and queues fill"""
+FEW, VISITS = 5, 30
+"""visits that are counted at least, and enough however short they are; or as many as take an unroll of every actor
+three times"""
+LONG_S = 1.0
+"""virtual seconds that are enough: rounds differ where episodes do, and queues fill and empty"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Watch:
         """what a replay memory says of it; 0 without"""
         self.counted = 0
         self._engine, self._machine, self._config = engine, machine, config
-        self._before, self._wanted = settling(config) + 2 * each, max(VISITS, 3 * each)
+        self._before = settling(config) + 2 * each
+        self._few, self._enough = max(FEW, 3 * each), max(VISITS, 3 * each)
 
     def visit(self, state: Any, batch: list, metrics: dict[str, float]) -> Any:
         """Called after every update, or after some of them."""
@@ -56,8 +58,8 @@ class Watch:
         self.counted += 1
         self.lags += [float(state.version - 1 - item.version[0]) for item in batch]
         self.reuse = metrics.get("sample_reuse", 0.0)
-        long = self._engine.now() - self.readings[0].now >= LONG_S or self.counted >= MANY_VISITS * self._wanted
-        if self.counted >= self._wanted and long:
+        long = self._engine.now() - self.readings[0].now >= LONG_S
+        if self.counted >= self._enough or (long and self.counted >= self._few):
             self._read(state)
             self._engine.stop("predicted")
         return state
