@@ -8,10 +8,18 @@ CORES = 4.0
 HARDWARE = {"usable_cores": CORES, "cpu_model": "made up", "devices": [{"platform": "cpu", "kind": "cpu", "id": 0}]}
 
 
-def point(size, seconds, cores=1.0):
+def point(size, seconds, cores=1.0, calls=9, noise=0.02):
     """A call that took exactly this long and kept so many cores busy, undisturbed."""
-    cpu_s = seconds * cores
-    return Point(size=size, calls=9, median_s=seconds, mean_s=seconds, p99_s=seconds, cpu_s=cpu_s, delay_s=0.0)
+    return Point(
+        size=size,
+        calls=calls,
+        median_s=seconds,
+        mean_s=seconds,
+        p99_s=seconds,
+        cpu_s=seconds * cores,
+        delay_s=0.0,
+        noise=noise,
+    )
 
 
 def curve(fixed_s, per_item_s, sizes, cores=1.0):
@@ -75,4 +83,5 @@ def trial(architecture="ppo", steps_per_s=50_000.0, *, engine="inline", actors=1
             "learner": {"update": 0.6, "publish": 0.02},
         },
         lag_mean=0.0,
+        noise=0.03,
     )
