@@ -62,6 +62,8 @@ def test_cartpole_is_measured(cartpole):
     assert set(found.inference) == {"numpy", "cpu"}
     assert [p.size for p in found.env_step.points] == [1, 8, 32]
     assert found.inference["numpy"].points[0].size == 1
+    assert found.copy.size == measure.COPY_BYTES
+    assert found.copy_bytes_per_s > 0
     assert found.update["cpu"].points[0].size == 256
     assert any(t.architecture == "ppo" and not t.simulated for t in found.trials)
     points = [*found.env_step.points, found.env_reset, *found.update["cpu"].points, found.estimate]
@@ -97,6 +99,7 @@ def test_noise_stands_behind_figures():
     text = printed(advise_on(made), made, 120)
     assert "±2% · inference" in text
     assert "measured 50.0k ±3%" in text
+    assert "environment: a step computes, holds Python's lock, and moves <0.1% of what memory can (10.0 GB/s)" in text
 
 
 def test_markup_in_names_is_printed_as_it_is():

@@ -31,6 +31,7 @@ SHARES = {
     "update": 0.015,
     "estimate": 0.005,
     "transfer": 0.005,
+    "copy": 0.0025,
     "trial": 0.1,
 }
 """of the seconds, for each call or run that is timed"""
@@ -102,7 +103,7 @@ def measure_parts(
     watch: Stopwatch,
     tell: Callable[[str], Any],
 ) -> Profile:
-    """A profile without runs: environment, inference, update, estimate and transfer alone."""
+    """A profile without runs: environment, inference, update, estimate, transfer and copy alone."""
     factory, took = workload.factory, {name: share * seconds for name, share in SHARES.items()}
 
     def late() -> bool:
@@ -130,6 +131,7 @@ def measure_parts(
         update=update,
         estimate=measure.measure_estimate(workload, took["estimate"]),
         transfer=measure.measure_transfer(took["transfer"]),
+        copy=measure.measure_copy(took["copy"]),
         trials=(),
         disturbed=0.0,
         measured_s=watch.seconds(),

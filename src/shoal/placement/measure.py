@@ -32,6 +32,8 @@ INFERENCE_SIZES = (1, 4, 16, 64, 256)
 FRAME_SIZES = (1, 8, 64)
 """the same for frames on the CPU, where every size takes a second to compile and large ones long to run"""
 TRANSFER_BYTES = (10**3, 10**5, 10**7)
+COPY_BYTES = 2**26
+"""copied to see what memory can: a few milliseconds, and more than most caches hold"""
 
 
 Enough = Callable[[], bool]
@@ -217,6 +219,12 @@ def measure_transfer(seconds: float) -> dict[str, Curve]:
 
     others = {name: device for name, device in first_devices().items() if name != "cpu"}
     return {name: _sweep(TRANSFER_BYTES, partial(call, device), seconds) for name, device in others.items()}
+
+
+def measure_copy(seconds: float) -> Point:
+    """One thread copies COPY_BYTES from one place in memory to another, by NumPy."""
+    source, target = np.ones(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
+    return as_point(COPY_BYTES, measure(np.copyto, target, source, seconds=seconds, min_calls=4))
 
 
 def first_devices() -> dict[str, Any]:

@@ -217,6 +217,8 @@ class Profile:
     """advantages or V-trace of one batch alone, over rows; a part of the update"""
     transfer: dict[str, Curve]
     """to each platform but the CPU, over bytes"""
+    copy: Point
+    """one thread copies so many bytes of memory, more than caches hold"""
     trials: tuple[Trial, ...]
     disturbed: float
     """share of the cores that other programs used meanwhile"""
@@ -226,6 +228,11 @@ class Profile:
     def cores(self) -> float:
         """Cores this process may use."""
         return float(self.hardware["usable_cores"])
+
+    @property
+    def copy_bytes_per_s(self) -> float:
+        """Bytes of memory that one thread copies in a second."""
+        return self.copy.size / Curve(points=(self.copy,)).seconds(self.copy)
 
     @property
     def accelerators(self) -> list[str]:

@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from shoal.placement.bounds import bound_words
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.stages import BOXES, NO_GPU
 from shoal.placement.unit_costs import host_curve
@@ -91,7 +92,7 @@ def microseconds(seconds: float) -> str:
 
 
 def limits_text(profile: Profile, limits: Limits, trial: Trial) -> Text:
-    """The parts alone, each with its noise, then together."""
+    """The parts alone, each with its noise, then together; what bounds the environment."""
     batch = trial.settings["envs_per_actor"]
     parts = (
         ("simulator", limits.simulator, profile.env_step.near(batch)),
@@ -100,7 +101,8 @@ def limits_text(profile: Profile, limits: Limits, trial: Trial) -> Text:
     )
     alone = " · ".join(f"{name} {count(rate)}{plus_minus(point.noise)}" for name, rate, point in parts)
     both = f"in turn {count(limits.series)} · overlapped on these cores {count(limits.overlapped)}"
-    return Text(f"{alone}\n{both} · measured {count(trial.env_steps_per_s)}{plus_minus(trial.noise)}")
+    measured = f"measured {count(trial.env_steps_per_s)}{plus_minus(trial.noise)}"
+    return Text(f"{alone}\n{both} · {measured}\nenvironment: {bound_words(profile)}")
 
 
 def choice_table(advice: Advice) -> Table:
