@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from shoal import __version__, envs
-from shoal.architectures import registry
 from shoal.engines.clock import Stopwatch
-from shoal.errors import ConfigError
 from shoal.placement import layouts, measure
+from shoal.placement.compare import here
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
 from shoal.placement.trial import Arrangement, layout, run_trial, settling, shorten
 from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
-from shoal.records import hardware
 from shoal.trees import tree_items
 from shoal.types import Discrete, MultiDiscrete
 
@@ -60,12 +58,7 @@ def advise(
       ConfigError: unknown names, or a file that cannot be written; before anything is measured.
       EnvironmentFault: the environment failed while it was measured.
     """
-    if architecture is not None:
-        registry.load(architecture)
-    if architecture not in (None, *layouts.CONSIDERED):
-        raise ConfigError(
-            f"advice on {architecture!r} is not available yet; use one of {', '.join(layouts.CONSIDERED)}"
-        )
+    layouts.check_considered(architecture)
     if json_path is not None:
         check_writable(json_path)
     factory = envs.resolve(env, env_kwargs)
@@ -118,7 +111,7 @@ def measure_parts(
     return Profile(
         version=VERSION,
         shoal=__version__,
-        hardware=hardware.describe(measure.all_devices()),
+        hardware=here(measure.all_devices()),
         env=env_facts(factory, env_kwargs),
         network=network,
         params=int(workload.params.size),

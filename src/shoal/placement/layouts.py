@@ -6,6 +6,7 @@ from typing import Any
 
 from shoal.architectures import presets, registry
 from shoal.architectures.assemble import default_engine
+from shoal.errors import ConfigError
 from shoal.placement.bounds import env_kind, usual_step
 from shoal.placement.machines import machine_named
 from shoal.placement.profile import Profile, Trial
@@ -22,6 +23,14 @@ MOST_ACTORS = 16
 WIDER = 4
 """how many times as many environments an actor is tried with"""
 SIMULATED_UPDATES = 5
+
+
+def check_considered(architecture: str | None) -> None:
+    """Raise ConfigError unless there can be advice on an architecture; None is whichever is recommended."""
+    if architecture is not None:
+        registry.load(architecture)
+    if architecture not in (None, *CONSIDERED):
+        raise ConfigError(f"advice on {architecture!r} is not available yet; use one of {', '.join(CONSIDERED)}")
 
 
 def arrangements(profile: Profile) -> list[Arrangement]:
