@@ -62,8 +62,12 @@ def test_cartpole_is_measured(cartpole):
     assert set(found.inference) == {"numpy", "cpu"}
     assert [p.size for p in found.env_step.points] == [1, 8, 32]
     assert found.inference["numpy"].points[0].size == 1
+    assert found.copy.size == measure.COPY_BYTES
+    assert found.copy_bytes_per_s > 0
     assert found.update["cpu"].points[0].size == 256
     assert any(t.architecture == "ppo" and not t.simulated for t in found.trials)
+    points = [*found.env_step.points, found.env_reset, *found.update["cpu"].points, found.estimate]
+    assert all(p.noise is not None and p.noise >= 0 for p in points)
     assert all(t.env_steps > 0 and t.wall_s > 0 for t in found.trials)
     assert sum(stage.share for stage in advice.stages) == pytest.approx(1)
     assert {"the environment alone", "updates over batch sizes"} <= set(told)
@@ -88,6 +92,14 @@ def test_it_fits_the_terminal(cartpole, width):
     assert "parallel…" not in text
     for words in (*BOXES, "environment step", "no GPU seen", "Limits", "Verdict", "shoal train", "shoal race"):
         assert words in " ".join(text.split())
+
+
+def test_noise_stands_behind_figures():
+    made = profile(trials=(trial(),))
+    text = printed(advise_on(made), made, 120)
+    assert "±2% · inference" in text
+    assert "measured 50.0k ±3%" in text
+    assert "environment: a step computes, holds Python's lock, and moves <0.1% of what memory can (10.0 GB/s)" in text
 
 
 def test_markup_in_names_is_printed_as_it_is():

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Timings tell waiting from computing, on one thread and on several."""
 
+import itertools
 import time
 
 import pytest
 
-from shoal.engines.clock import Stopwatch, Usage, measure, measure_together
+from shoal.engines import clock
+from shoal.engines.clock import BLOCKS, Stopwatch, Usage, half_spread, measure, measure_together
 from shoal.placement import measure as measuring
 from shoal.placement.measure import as_point, with_a_core
 
@@ -38,6 +40,74 @@ def test_calls_are_counted_without_the_warm_up():
     timing = measure(lambda: seen.append(1), seconds=0.0, min_calls=4, warm_up=2)
     assert timing.calls == 4
     assert len(seen) == 6
+
+
+def test_half_of_the_spread_beside_the_median():
+    assert half_spread([90.0, 110.0, 100.0]) == pytest.approx(0.1)
+    assert half_spread([0.09, 0.11, 0.1]) == pytest.approx(0.1)
+    assert half_spread([5.0, 5.0, 5.0, 5.0]) == 0.0
+    assert half_spread([5.0]) is half_spread([]) is None
+
+
+class Clock:
+    """A clock that a test moves; nothing else runs."""
+
+    now = 0.0
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """The clock that measurements read."""
+    made = Clock()
+    monkeypatch.setattr(clock, "perf_counter", lambda: made.now)
+    monkeypatch.setattr(clock, "usage", lambda: Usage(0.0, 0.0))
+    return made
+
+
+def test_calls_that_take_the_same_agree(moved):
+    timing = measure(moved.sleep, 0.25, seconds=8.0)
+    assert timing.calls == 32
+    assert timing.mean_s == timing.median_s == 0.25
+    assert timing.noise == 0.0
+
+
+def test_noise_is_what_blocks_of_calls_differ_by(moved):
+    """Four blocks of one call each, of 1, 2, 3 and 2 s: half of what they differ by is 1 s, their median 2 s."""
+    lengths = iter((1.0, 2.0, 3.0, 2.0))
+    timing = measure(lambda: moved.sleep(next(lengths)), seconds=0.0, min_calls=BLOCKS, warm_up=0)
+    assert timing.calls == BLOCKS
+    assert timing.mean_s == 2.0
+    assert timing.noise == pytest.approx(0.5)
+
+
+def test_blocks_average_calls_that_take_turns(moved):
+    """Calls of 1 and 3 s in turn: every block has as many of each, so that measuring again agrees."""
+    lengths = itertools.cycle((1.0, 3.0))
+    timing = measure(lambda: moved.sleep(next(lengths)), seconds=64.0, warm_up=0)
+    assert timing.calls == 32
+    assert timing.noise == pytest.approx(0.0)
+
+
+def test_what_others_took_is_no_noise(moved, monkeypatch):
+    """One call a block, of 1 or 2 s; in the long ones others had the core for 1 s."""
+    lengths, books = iter((1.0, 2.0, 1.0, 2.0)), [0.0, 0.0]
+
+    def call():
+        length = next(lengths)
+        moved.sleep(length)
+        books[0], books[1] = books[0] + 1.0, books[1] + length - 1.0
+
+    monkeypatch.setattr(clock, "usage", lambda: Usage(*books))
+    timing = measure(call, seconds=0.0, min_calls=BLOCKS, warm_up=0)
+    assert (timing.mean_s, timing.cpu_s, timing.delay_s) == (1.5, 1.0, 0.5)
+    assert timing.noise == pytest.approx(0.0)
+
+
+def test_of_one_call_nobody_knows(moved):
+    assert measure(moved.sleep, 1.0, seconds=0.0, min_calls=1).noise is None
 
 
 @pytest.mark.alone

@@ -8,14 +8,19 @@ import pytest
 from placement.made_up import profile
 from shoal.architectures import presets, registry
 from shoal.placement import layouts
-from shoal.placement.layouts import arrange, arrangements, core_limit, env_kind, predict
+from shoal.placement.bounds import env_kind
+from shoal.placement.layouts import arrange, arrangements, core_limit, predict
 from shoal.placement.trial import layout, settling
 from shoal.placement.unit_costs import batch_rows
+from shoal.types import ArraySpec
 
 SLEEPS = {"step": (0.0, 5e-3), "step_cores": 0.02, "gain": 2.0}
 FILLS = {"step": (0.0, 3e-4), "step_cores": 4.0, "gain": 1.0}
 FREE = {"step": (0.0, 1e-3), "step_cores": 1.0, "gain": 1.9}
 PYTHON = {"step": (0.0, 1e-3), "step_cores": 1.0, "gain": 0.9}
+PICTURES = dataclasses.replace(profile().env, obs={"": ArraySpec((1000, 1000), "uint8")})
+MOVES = {"step": (0.0, 2e-4), "step_cores": 1.0, "gain": 1.1, "env": PICTURES}
+"""a million bytes in 0.2 ms: half of what memory moves"""
 
 
 def preset(architecture, **changes):
@@ -23,7 +28,10 @@ def preset(architecture, **changes):
     return arrange(architecture, config, changes)
 
 
-@pytest.mark.parametrize(("kind", "made"), [("waits", SLEEPS), ("fills", FILLS), ("threads", FREE), ("python", PYTHON)])
+KINDS = [("waits", SLEEPS), ("fills", FILLS), ("threads", FREE), ("memory", MOVES), ("python", PYTHON)]
+
+
+@pytest.mark.parametrize(("kind", "made"), KINDS)
 def test_kinds_of_environment(kind, made):
     assert env_kind(profile(**made)) == kind
 
@@ -33,7 +41,7 @@ def changes_of(made):
 
 
 def test_presets_are_always_considered():
-    for made in (SLEEPS, FILLS, FREE, PYTHON):
+    for _, made in KINDS:
         names = [a.architecture for a in arrangements(profile(**made)) if not a.changed]
         assert names == ["ppo", "a2c", "impala"]
 
@@ -59,6 +67,12 @@ def test_slow_environments_in_python_get_a_process_each():
     made = profile(**PYTHON)
     gain = predict(made, found["ppo"]).env_steps_per_s / predict(made, preset("ppo")).env_steps_per_s
     assert 3 < gain < 4.01
+
+
+def test_environments_that_memory_keeps_are_left_as_they_are():
+    assert changes_of(MOVES) == set()
+    made = profile(**MOVES)
+    assert core_limit(made, 8, 1024, 1, "processes") == core_limit(made, 8, 1024, 1, "threads")
 
 
 def test_quick_environments_and_nameless_ones_get_none():

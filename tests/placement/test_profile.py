@@ -53,6 +53,21 @@ def test_what_is_no_profile_is_refused(tmp_path):
     assert "form 999" in refusal(path)
 
 
+def test_what_nobody_knows_comes_back_as_that(tmp_path):
+    unknown = replace(FULL, env_reset=point(8, 1e-4, calls=1, noise=None))
+    write_profile(tmp_path / "p.json", unknown)
+    assert read_profile(tmp_path / "p.json") == unknown
+
+
+def test_a_point_without_its_noise_is_refused(tmp_path):
+    path = tmp_path / "p.json"
+    write_profile(path, FULL)
+    data = json.loads(path.read_text())
+    del data["estimate"]["noise"]
+    path.write_text(json.dumps(data))
+    assert "damaged" in refusal(path)
+
+
 @pytest.mark.parametrize("name", ["env", "trials", "inference", "hardware"])
 def test_a_damaged_profile_is_refused(tmp_path, name):
     path = tmp_path / "p.json"

@@ -4,7 +4,7 @@
 import pytest
 
 from placement.made_up import profile, trial
-from placement.test_layouts import FILLS, FREE, PYTHON, SLEEPS
+from placement.test_layouts import FILLS, FREE, MOVES, PYTHON, SLEEPS
 from shoal.placement.lines import break_even
 from shoal.placement.stages import BOXES, NO_GPU, stages
 
@@ -45,6 +45,7 @@ def test_shares_are_worker_seconds(engine, actors):
         (SLEEPS, ("yes", "waits 98%", "more actors", "2 threads ran 2.0x")),
         (FILLS, ("it is already", "4.0 of 4 cores")),
         (FREE, ("yes", "over threads", "1.9x")),
+        (MOVES, ("hardly", "50% of what memory can move", "1.1x")),
         (PYTHON, ("yes: over processes", "threads take turns", "Python's lock", "0.9x")),
         ({**PYTHON, "step": (0.0, 10e-6)}, ("hardly", "too short for processes")),
         ({"step": (5e-5, 1e-7)}, ("yes, as a vector: 32 in one step give 3.8x the steps of 8", "take turns")),

@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`shoal advise --env ENV`."""
+"""`shoal advise --env ENV`, or `shoal advise --profile FILE` from what was measured before."""
 
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from shoal.architectures import registry
 from shoal.cli.parsing import parse_command
+from shoal.cli.predict import note_differences
 from shoal.cli.train import read_env_kwargs
 from shoal.envs import resolve
+from shoal.errors import ConfigError
+
+PROG = "shoal advise"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advise:
     """Measure an environment and a network on this machine: what to parallelise, when CPU, when GPU."""
 
-    env: str
-    """environment id"""
+    env: str | None = None
+    """environment id; what is to be measured"""
     arch: str | None = None
     """architecture whose stages are shown; default: the one that is recommended"""
     measure: str = ""
@@ -30,7 +35,13 @@ class Advise:
     env_kwargs: str = "{}"
     """settings of the environment, as a JSON object"""
     json: Path | None = None
-    """also write what was measured to this file"""
+    """also write what was measured, or merged, to this file"""
+    profile: Path | None = None
+    """instead of measuring: what --json wrote before"""
+    compare: Path | None = None
+    """show this profile beside the one of --profile"""
+    merge: tuple[Path, ...] = ()
+    """one profile out of the one of --profile and these, for --json"""
 
 
 def read_measured(text: str) -> tuple[str, ...]:
@@ -42,30 +53,84 @@ def read_measured(text: str) -> tuple[str, ...]:
 
 
 def run(argv: Sequence[str], seconds: float | None = None) -> int:
-    """Measure and print the advice.
+    """Print advice, from measuring or from profiles.
 
     Args:
       seconds: how long to measure; None for as long as good figures need.
     """
-    form = parse_command(Advise, argv, "shoal advise")
+    form = parse_command(Advise, argv, PROG)
+    check(form)
     if form.arch is not None:
         registry.load(form.arch)
-    env_kwargs = read_env_kwargs(form.env_kwargs)
     if form.json is not None:
         from shoal.placement.profile import check_writable
 
         check_writable(form.json)
-    resolve(form.env, env_kwargs)  # unknown names are told before JAX starts
+    if form.profile is not None:
+        return read(form, form.profile)
+    if form.env is None:
+        raise ConfigError(f"missing --env; measure one with --env ENV, or give --profile FILE; see `{PROG} --help`")
+    return measure(form, form.env, seconds)
+
+
+def check(form: Advise) -> None:
+    """Raise ConfigError in one line for flags that do not go together."""
+    if form.profile is None and (form.compare or form.merge):
+        raise ConfigError("--compare and --merge are of profiles; measure with --json FILE first, then --profile FILE")
+    if form.profile is None:
+        return
+    if form.env is not None:
+        raise ConfigError(f"--env {form.env} is measured, --profile {form.profile} was before; give one of them")
+    if form.network != "auto" or form.env_kwargs != "{}":
+        raise ConfigError("--network and --env-kwargs are for measuring; a profile has its own, leave them out")
+    if form.compare and form.merge:
+        raise ConfigError("--compare and --merge are two things to do; give one of them")
+    if form.merge and form.json is None:
+        raise ConfigError("--merge makes a profile; say where to write it with --json FILE")
+    if form.json and not form.merge:
+        raise ConfigError("--json writes what is measured or merged; leave it out with --profile alone")
+
+
+def read(form: Advise, path: Path) -> int:
+    """Advice from a profile on disk, from several merged, or two beside one another. Nothing is measured."""
+    from shoal.placement.compare import compare
+    from shoal.placement.layouts import check_considered
+    from shoal.placement.merge import merge
+    from shoal.placement.profile import read_profile, write_profile
+    from shoal.placement.render_comparison import render as render_comparison
+    from shoal.placement.verdict import advise_on
+
+    check_considered(form.arch)
+    profile = read_profile(path)
+    if form.compare is not None:
+        print(render_comparison(compare(profile, read_profile(form.compare)), str(path), str(form.compare)))
+        return 0
+    if form.merge:
+        profile = merge([profile, *(read_profile(other) for other in form.merge)])
+    if form.json is not None:
+        write_profile(form.json, profile)
+    ran = {trial.architecture for trial in profile.trials}
+    if not ran or form.arch not in (None, *ran):
+        wanted = "" if form.arch is None else f" of {form.arch}"
+        raise ConfigError(f"profile {path} holds no run{wanted}; measure again with shoal advise --json")
+    note_differences(profile)
+    show(advise_on(profile, form.arch), profile, console_for_output(), form.json)
+    return 0
+
+
+def measure(form: Advise, env: str, seconds: float | None) -> int:
+    """Advice from measuring now."""
+    env_kwargs = read_env_kwargs(form.env_kwargs)
+    resolve(env, env_kwargs)  # unknown names are told before JAX starts
 
     from shoal.placement.advise import SECONDS, advise
-    from shoal.placement.render import PLAIN_WIDTH, render
 
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, color_system=None)
+    console = console_for_output()
     # a moving line for people only: a log gets the answer and nothing else
     status = console.status("measuring") if console.is_terminal else None
     with status or nullcontext():
         advice, profile = advise(
-            form.env,
+            env,
             form.arch,
             network=form.network,
             env_kwargs=env_kwargs,
@@ -74,7 +139,21 @@ def run(argv: Sequence[str], seconds: float | None = None) -> int:
             seconds=SECONDS if seconds is None else seconds,
             tell=(lambda what: status.update(f"measuring {what}")) if status else (lambda _: None),
         )
-    console.print(render(advice, profile, console.width), highlight=False)
-    if form.json is not None:
-        print(f"\nprofile: {form.json}")
+    show(advice, profile, console, form.json)
     return 0
+
+
+def console_for_output() -> Console:
+    """For a terminal as it is; for anything else plain text of one width."""
+    from shoal.placement.render import PLAIN_WIDTH
+
+    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, color_system=None)
+
+
+def show(advice: Any, profile: Any, console: Console, written: Path | None) -> None:
+    """Print the advice, and where the profile went."""
+    from shoal.placement.render import render
+
+    console.print(render(advice, profile, console.width), highlight=False)
+    if written is not None:
+        print(f"\nprofile: {written}")

@@ -9,12 +9,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from shoal import __version__
 from shoal.architectures import presets, registry
 from shoal.cli.list import first_line
 from shoal.cli.parsing import flags_of, parse, value_of
 from shoal.errors import ConfigError
-from shoal.records import hardware
 from shoal.records.files import replace_json
 
 PROG = "shoal predict"
@@ -73,8 +71,8 @@ def run(argv: Sequence[str]) -> int:
     field, values = ("", []) if options.over is None else read_over(options.over, config)
     found = predict(profile, argv[0], machine, config, **how)
     curve = over(profile, argv[0], machine, config, field, values, **how)
-    if options.machine == "here" and (others := differences(profile)):
-        print(f"note: measured with {others}; measure again with shoal advise --json", file=sys.stderr)
+    if options.machine == "here":
+        note_differences(profile)
     print(render(profile, found))
     if values:
         print(render_over(field, values, curve))
@@ -115,12 +113,9 @@ def read_over(text: str, config: Any) -> tuple[str, list[int]]:
     return name, values
 
 
-def differences(profile: Any) -> str:
-    """In what a profile was measured elsewhere or otherwise than now; empty for nowhere."""
-    now = hardware.describe()
-    pairs = [
-        ("shoal", profile.shoal, __version__),
-        ("processor", profile.hardware.get("cpu_model"), now["cpu_model"]),
-        ("usable cores", profile.hardware.get("usable_cores"), now["usable_cores"]),
-    ]
-    return ", ".join(f"{name} {then} (here {here})" for name, then, here in pairs if then != here)
+def note_differences(profile: Any) -> None:
+    """Say on standard error, in one line, in what a profile was measured elsewhere or otherwise than now."""
+    from shoal.placement.compare import differences
+
+    if others := differences(profile):
+        print(f"note: measured with {others}; measure again with shoal advise --json", file=sys.stderr)

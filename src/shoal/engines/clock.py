@@ -7,6 +7,7 @@ For measurements outside a run; inside a run, work is timed by `phase`.
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from math import ceil
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ import numpy as np
 
 THREADS = Path("/proc/self/task")
 """Linux: a folder per thread; `schedstat` in it holds nanoseconds run, nanoseconds ready but not run, turns"""
+BLOCKS = 4
+"""stretches of a measurement that are held beside one another"""
 
 
 class Timing(NamedTuple):
@@ -28,6 +31,9 @@ class Timing(NamedTuple):
     """processor time of a mean call, summed over all threads of the process: 2 cores for 1 s are 2 s"""
     delay_s: float
     """of a mean call, over all threads: ready to run, but others had the cores; 0 where the system doesn't tell"""
+    noise: float | None
+    """how well measuring again agrees, as a share of the seconds: `half_spread` of a few blocks of calls, in what they
+    would have taken undisturbed; None of a single call"""
 
 
 class Together(NamedTuple):
@@ -68,21 +74,58 @@ class Stopwatch:
 def measure(fn: Callable, *args: Any, seconds: float = 0.2, min_calls: int = 3, warm_up: int = 1) -> Timing:
     """Call fn(*args) again and again for `seconds`, at least `min_calls` times after `warm_up` calls that don't count.
 
+    The calls come in up to BLOCKS blocks, one after the other, for what they differ by.
+
     Check: of a sleep, cpu_s is near 0; of a loop on an idle machine, cpu_s is near mean_s.
     """
     for _ in range(warm_up):
         fn(*args)
     spent: list[float] = []
-    before_all = usage()
-    began = now = perf_counter()
-    while now - began < seconds or len(spent) < min_calls:
-        fn(*args)
-        before, now = now, perf_counter()
-        spent.append(now - before)
-    cpu, delay = (after - before for after, before in zip(usage(), before_all, strict=True))
+    alone: list[float] = []
+    cpu = delay = 0.0
+    began = perf_counter()
+    for block in range(1, BLOCKS + 1):
+        share, first, before = block / BLOCKS, len(spent), usage()
+        now = perf_counter()
+        while now - began < share * seconds or len(spent) < ceil(share * min_calls):
+            start = now
+            fn(*args)
+            now = perf_counter()
+            spent.append(now - start)
+        if calls := len(spent) - first:
+            after = usage()
+            used, delayed = after.cpu_s - before.cpu_s, max(0.0, after.delay_s - before.delay_s)
+            cpu, delay = cpu + used, delay + delayed
+            alone.append(undisturbed(sum(spent[first:]), used, delayed) / calls)
     calls = len(spent)
     median, p99 = np.quantile(spent, (0.5, 0.99))
-    return Timing(calls, float(median), (now - began) / calls, float(p99), cpu / calls, max(0.0, delay) / calls)
+    return Timing(calls, float(median), sum(spent) / calls, float(p99), cpu / calls, delay / calls, half_spread(alone))
+
+
+def undisturbed(wall_s: float, cpu_s: float, delay_s: float) -> float:
+    """Seconds that a piece of work would have taken had no other program used the cores: the time in which it had
+    nothing to compute, and its processor time.
+
+    It is believed to need one core at least and no more: threads of one program delay one another too, which must not
+    pass for others' doing. Exact for one thread; for several a bound from above.
+
+    Check: where nothing delayed it, the seconds it took.
+    """
+    idle = max(0.0, wall_s - cpu_s - delay_s)
+    return min(wall_s, idle + cpu_s)
+
+
+def half_spread(values: Sequence[float]) -> float | None:
+    """(largest - smallest) / 2, beside the median; None of fewer than two values, which cannot differ.
+
+    Of four values that differ by chance this is about their standard deviation, twice that of their mean: so it leaves
+    room for what changes more slowly than a measurement takes.
+
+    Check: 0 where all are equal; 0.1 of 90, 100, 110; the same whatever the unit.
+    """
+    if len(values) < 2:
+        return None
+    return float((max(values) - min(values)) / 2 / max(float(np.median(values)), 1e-12))
 
 
 def measure_together(fns: Sequence[Callable[[], Any]], seconds: float = 0.5) -> Together:

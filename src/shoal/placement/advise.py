@@ -9,8 +9,8 @@ from typing import Any
 from shoal import __version__, envs
 from shoal.architectures import registry
 from shoal.engines.clock import Stopwatch
-from shoal.errors import ConfigError
 from shoal.placement import layouts, measure
+from shoal.placement.compare import here
 from shoal.placement.passing import measure_passing
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
 from shoal.placement.traces import measure_trace
@@ -18,7 +18,6 @@ from shoal.placement.trial import Arrangement, layout, run_trial, settling, shor
 from shoal.placement.unit_costs import episode_length
 from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
-from shoal.records import hardware
 from shoal.trees import tree_items
 from shoal.types import Discrete, MultiDiscrete
 
@@ -36,6 +35,7 @@ SHARES = {
     "transfer": 0.005,
     "passing": 0.005,
     "trace": 0.02,
+    "copy": 0.0025,
     "trial": 0.1,
 }
 """of the seconds, for each call or run that is timed"""
@@ -66,12 +66,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
       ConfigError: unknown names, or a file that cannot be written; before anything is measured.
       EnvironmentFault: the environment failed while it was measured.
     """
-    if architecture is not None:
-        registry.load(architecture)
-    if architecture not in (None, *layouts.CONSIDERED):
-        raise ConfigError(
-            f"advice on {architecture!r} is not available yet; use one of {', '.join(layouts.CONSIDERED)}"
-        )
+    layouts.check_considered(architecture)
     for name in measured:
         registry.load(name)
     if json_path is not None:
@@ -113,7 +108,7 @@ def measure_parts(
     watch: Stopwatch,
     tell: Callable[[str], Any],
 ) -> Profile:
-    """A profile without runs and traces: environment, inference, update, estimate, transfer and messages alone."""
+    """A profile without runs and traces: all other parts alone."""
     factory, took = workload.factory, {name: share * seconds for name, share in SHARES.items()}
 
     def late() -> bool:
@@ -130,7 +125,7 @@ def measure_parts(
     return Profile(
         version=VERSION,
         shoal=__version__,
-        hardware=hardware.describe(measure.all_devices()),
+        hardware=here(measure.all_devices()),
         env=env_facts(factory, env_kwargs),
         network=network,
         params=int(workload.params.size),
@@ -143,6 +138,7 @@ def measure_parts(
         update=update,
         estimate=measure.measure_estimate(workload, took["estimate"]),
         transfer=measure.measure_transfer(took["transfer"]),
+        copy=measure.measure_copy(took["copy"]),
         traces=(),
         passing=passing,
         trials=(),

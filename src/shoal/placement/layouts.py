@@ -2,29 +2,21 @@
 """Layouts worth trying for a profile, and what the simulated engine says of them. Needs no JAX."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 from shoal.architectures import presets, registry
 from shoal.architectures.assemble import default_engine
+from shoal.errors import ConfigError
+from shoal.placement.bounds import env_kind, usual_step
 from shoal.placement.machines import machine_named
-from shoal.placement.profile import Point, Profile, Trial
+from shoal.placement.profile import Profile, Trial
 from shoal.placement.trial import SHORTEST_UNROLL, Arrangement, run_trial
 from shoal.placement.twins import twin_parts
 from shoal.placement.unit_costs import costs, episode_length, host_curve, update_seconds
 from shoal.types import ArraySpec
 
-EnvKind = Literal["waits", "fills", "threads", "python"]
-"""waits: a step mostly waits for something · fills: one step keeps all cores busy · threads: two threads are faster
-than one · python: it computes, and threads take turns"""
-
 CONSIDERED = ("ppo", "a2c", "impala")
 """architectures that advice chooses among: one network and objective, three ways to wait"""
-WAITING = 0.5
-"""share of a step in which nothing computes, from which on it counts as waiting"""
-FULL = 0.75
-"""share of the cores from which on they count as busy"""
-THREADS_PAY = 1.4
-"""gain of two threads from which on they count as faster"""
 LONG_STEP_S = 200e-6
 """a vector step of so many seconds is worth a process: handing over its rows takes less than collecting them"""
 MOST_ACTORS = 16
@@ -33,19 +25,12 @@ WIDER = 4
 SIMULATED_UPDATES = 5
 
 
-def env_kind(profile: Profile) -> EnvKind:
-    """What keeps an environment step from being faster."""
-    point, beside = usual_step(profile), profile.env_beside
-    if point.idle >= WAITING:
-        return "waits"
-    if point.cores >= FULL * profile.cores:
-        return "fills"
-    return "threads" if beside.gain >= THREADS_PAY else "python"
-
-
-def usual_step(profile: Profile) -> Point:
-    """The environment step at the number of environments that the measured architecture gives an actor."""
-    return profile.env_step.near(profile.env_reset.size)
+def check_considered(architecture: str | None) -> None:
+    """Raise ConfigError unless there can be advice on an architecture; None is whichever is recommended."""
+    if architecture is not None:
+        registry.load(architecture)
+    if architecture not in (None, *CONSIDERED):
+        raise ConfigError(f"advice on {architecture!r} is not available yet; use one of {', '.join(CONSIDERED)}")
 
 
 def arrangements(profile: Profile) -> list[Arrangement]:
@@ -145,7 +130,8 @@ def predict(profile: Profile, arrangement: Arrangement) -> Trial:
 
 
 def core_limit(profile: Profile, batch: int, rows: int, times: int, engine: str = "threads") -> float:
-    """Environment steps a second at which all cores compute without pause, or all threads take turns in Python.
+    """Environment steps a second at which all cores compute without pause, or all take turns in Python or for
+    memory.
 
     Args:
       batch: environments of an actor.
@@ -157,5 +143,6 @@ def core_limit(profile: Profile, batch: int, rows: int, times: int, engine: str 
     update = profile.update["cpu"]
     learning = update.cpu_at(rows) / update.at(rows) * update_seconds(profile, times, rows) / rows
     limit = profile.cores / (collecting + learning)
-    takes_turns = env_kind(profile) == "python" and engine != "processes"
+    kind = env_kind(profile)
+    takes_turns = kind == "memory" or (kind == "python" and engine != "processes")
     return min(limit, 1.0 / collecting) if takes_turns else limit

@@ -32,6 +32,8 @@ INFERENCE_SIZES = (1, 4, 16, 64, 256)
 FRAME_SIZES = (1, 8, 64)
 """the same for frames on the CPU, where every size takes a second to compile and large ones long to run"""
 TRANSFER_BYTES = (10**3, 10**5, 10**7)
+COPY_BYTES = 2**26
+"""copied to see what memory can: a few milliseconds, and more than most caches hold"""
 
 
 Enough = Callable[[], bool]
@@ -67,6 +69,12 @@ class RandomSteps:
         """Start all environments anew."""
         self.env.reset(made.SEED)
         self._obs = self.env.recv().obs
+
+    def time_resets(self, seconds: float) -> Point:
+        """A reset once the first is over; the first itself where it took too long to do it again."""
+        if self.reset_point.mean_s > SLOW_CALL_S:
+            return self.reset_point
+        return as_point(self.env.num_envs, measure(self.reset, seconds=seconds, min_calls=3, warm_up=0))
 
     def __call__(self) -> None:
         self.env.send(self._next_actions(self._calls % ACTION_ROWS))
@@ -104,8 +112,9 @@ def measure_env(factory: EnvFactory, num_envs: int, seconds: float) -> EnvTiming
 
         usual = start(num_envs)
         points = [_time_steps(usual, seconds)]
-        valid_frac, reset = usual.valid_frac, usual.reset_point
+        valid_frac = usual.valid_frac
         beside = measure_beside([usual, start(num_envs, num_envs)], seconds)
+        reset = usual.time_resets(seconds / 4)
         if num_envs > 1:
             points.insert(0, _time_steps(start(1), seconds))
         if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
@@ -210,6 +219,12 @@ def measure_transfer(seconds: float) -> dict[str, Curve]:
 
     others = {name: device for name, device in first_devices().items() if name != "cpu"}
     return {name: _sweep(TRANSFER_BYTES, partial(call, device), seconds) for name, device in others.items()}
+
+
+def measure_copy(seconds: float) -> Point:
+    """One thread copies COPY_BYTES from one place in memory to another, by NumPy."""
+    source, target = np.ones(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
+    return as_point(COPY_BYTES, measure(np.copyto, target, source, seconds=seconds, min_calls=4))
 
 
 def first_devices() -> dict[str, Any]:

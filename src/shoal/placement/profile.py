@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from shoal.engines.clock import undisturbed
 from shoal.errors import CheckpointError, ConfigError
 from shoal.placement.lines import Line, fit_line
 from shoal.records.files import replace_json
@@ -20,19 +21,6 @@ from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
 VERSION = 4
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
-
-
-def undisturbed(wall_s: float, cpu_s: float, delay_s: float) -> float:
-    """Seconds that a piece of work would have taken had no other program used the cores: the time in which it had
-    nothing to compute, and its processor time.
-
-    It is believed to need one core at least and no more: threads of one program delay one another too, which must not
-    pass for others' doing. Exact for one thread; for several a bound from above.
-
-    Check: where nothing delayed it, the seconds it took.
-    """
-    idle = max(0.0, wall_s - cpu_s - delay_s)
-    return min(wall_s, idle + cpu_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +37,8 @@ class Point:
     """processor time over all cores, per call"""
     delay_s: float
     """per call, over all threads: ready to run while other programs had the cores"""
+    noise: float | None
+    """how well measuring again agrees, as a share of the seconds; None of a single call"""
 
     @property
     def cores(self) -> float:
@@ -134,6 +124,9 @@ class Trial:
     phases: dict[str, dict[str, float]]
     """seconds by role and phase, summed over workers; the rest of a worker's time it waited"""
     lag_mean: float | None
+    noise: float | None
+    """how well another run agrees, as a share of steps a second; None where there were too few updates to tell, or none
+    was run"""
 
     @property
     def env_steps_per_s(self) -> float:
@@ -257,6 +250,8 @@ class Profile:
     """advantages or V-trace of one batch alone, over rows; a part of the update"""
     transfer: dict[str, Curve]
     """to each platform but the CPU, over bytes"""
+    copy: Point
+    """one thread copies so many bytes of memory, more than caches hold"""
     traces: tuple[Trace, ...]
     """of the architectures that were asked for"""
     passing: dict[str, Passing]
@@ -274,6 +269,11 @@ class Profile:
     def trace_of(self, architecture: str) -> Trace | None:
         """Costs of an architecture's phases; None where they were not measured."""
         return next((trace for trace in self.traces if trace.architecture == architecture), None)
+
+    @property
+    def copy_bytes_per_s(self) -> float:
+        """Bytes of memory that one thread copies in a second."""
+        return self.copy.size / Curve(points=(self.copy,)).seconds(self.copy)
 
     @property
     def accelerators(self) -> list[str]:

@@ -7,10 +7,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from shoal.placement.bounds import bound_words
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.stages import BOXES, NO_GPU
+from shoal.placement.unit_costs import host_curve
 from shoal.placement.verdict import Advice, Limits, describe, race
-from shoal.records.readable import count, percent
+from shoal.records.readable import count, percent, plus_minus
 
 PLAIN_WIDTH = 120
 """columns where the output is no terminal"""
@@ -27,7 +29,7 @@ def render(advice: Advice, profile: Profile, width: int = PLAIN_WIDTH) -> Render
         _head("Where the time goes", measured),
         stage_table(advice) if width >= TABLE_WIDTH else stage_list(advice),
         _head("Limits", "agent steps a second in this layout, if the other parts cost nothing"),
-        _indented(limits_text(advice.limits, trial)),
+        _indented(limits_text(profile, advice.limits, trial)),
         _head("Compared on this machine", ""),
         choice_table(advice),
         _head("Verdict", ""),
@@ -89,11 +91,18 @@ def microseconds(seconds: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def limits_text(limits: Limits, trial: Trial) -> Text:
-    """The parts alone, then together."""
-    alone = f"simulator {count(limits.simulator)} · inference {count(limits.inference)} · update {count(limits.update)}"
+def limits_text(profile: Profile, limits: Limits, trial: Trial) -> Text:
+    """The parts alone, each with its noise, then together; what bounds the environment."""
+    batch = trial.settings["envs_per_actor"]
+    parts = (
+        ("simulator", limits.simulator, profile.env_step.near(batch)),
+        ("inference", limits.inference, host_curve(profile, batch)[1].near(batch)),
+        ("update", limits.update, profile.update["cpu"].near(trial.rows)),
+    )
+    alone = " · ".join(f"{name} {count(rate)}{plus_minus(point.noise)}" for name, rate, point in parts)
     both = f"in turn {count(limits.series)} · overlapped on these cores {count(limits.overlapped)}"
-    return Text(f"{alone}\n{both} · measured {count(trial.env_steps_per_s)}")
+    measured = f"measured {count(trial.env_steps_per_s)}{plus_minus(trial.noise)}"
+    return Text(f"{alone}\n{both} · {measured}\nenvironment: {bound_words(profile)}")
 
 
 def choice_table(advice: Advice) -> Table:
@@ -110,7 +119,7 @@ def choice_table(advice: Advice) -> Table:
             Text(">" if mine else " ", style="bold green"),
             Text(trial.architecture, style="bold" if mine else ""),
             Text(describe(trial) + ("" if trial.same_learning else " (learns otherwise)")),
-            count(trial.env_steps_per_s),
+            count(trial.env_steps_per_s) + plus_minus(trial.noise),
             Text("predicted" if trial.simulated else "measured", style="dim" if trial.simulated else ""),
             f"{trial.passes}x",
             "-" if trial.lag_mean is None else f"{trial.lag_mean:.1f}",

@@ -7,7 +7,8 @@ return, improve the policy. Time in which nobody works is a group of its own.
 
 from dataclasses import dataclass
 
-from shoal.placement.layouts import LONG_STEP_S, env_kind, usual_step
+from shoal.placement.bounds import env_kind, fine_percent, moved_share, usual_step
+from shoal.placement.layouts import LONG_STEP_S
 from shoal.placement.lines import break_even
 from shoal.placement.profile import Curve, Profile, Trial
 from shoal.placement.unit_costs import HOSTS, host_curve
@@ -104,6 +105,9 @@ def environment_advice(profile: Profile) -> str:
             return f"it is already: one step keeps {busy} busy, nothing left here ({threads}); more cores would help"
         case "threads":
             return f"yes: over threads, up to {profile.cores:g} cores ({threads})"
+        case "memory":
+            share = fine_percent(moved_share(profile))
+            return f"hardly: observations take {share} of what memory can move, which workers share ({threads})"
         case _:
             long = point.mean_s >= LONG_STEP_S
             remedy = "yes: over processes" if long else "hardly: a step is too short for processes to pay"

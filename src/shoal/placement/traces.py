@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from shoal.engines import Engine, make_engine
-from shoal.engines.clock import measure
+from shoal.engines.clock import BLOCKS, half_spread, measure
 from shoal.placement.profile import Curve, Point, Trace
 from shoal.placement.trial import settling
 from shoal.placement.twins import EPISODE_LENGTH, TwinEnv
@@ -122,6 +122,7 @@ class Book:
 
 def point_of(size: int, calls: list[tuple[float, float]], less: float) -> Point:
     """A phase's cost from its calls, without `less` seconds of each."""
+    blocks = np.array_split(np.array(calls)[:, 0], min(len(calls), BLOCKS))
     spent, cpu = np.sort(np.array(calls), axis=0)[: max(1, round(len(calls) * (1 - LEFT_OUT)))].T
     return Point(
         size=size,
@@ -131,6 +132,7 @@ def point_of(size: int, calls: list[tuple[float, float]], less: float) -> Point:
         p99_s=max(1e-9, float(np.quantile(spent, 0.99)) - less),
         cpu_s=max(1e-9, float(cpu.mean()) - less),
         delay_s=0.0,
+        noise=half_spread([float(block.mean()) for block in blocks]),
     )
 
 

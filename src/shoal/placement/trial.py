@@ -2,6 +2,7 @@
 """A short stretch of an architecture's own `run`, real or in simulated time: the time split comes from its timers."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,8 +10,8 @@ from typing import Any, NamedTuple
 from shoal.architectures.assemble import preloads
 from shoal.architectures.base import Parts
 from shoal.engines import Engine, Machine, make_engine
-from shoal.engines.clock import Usage, usage
-from shoal.placement.profile import Trial, undisturbed
+from shoal.engines.clock import BLOCKS, Usage, half_spread, undisturbed, usage
+from shoal.placement.profile import Trial
 
 SHORTEST_UNROLL = 8
 """steps below which unrolls are not cut"""
@@ -57,6 +58,7 @@ class Window:
         self.last: Reading | None = None
         self.updates = 0
         self.lags: list[float] = []
+        self._marks: list[tuple[float, int]] = []
 
     def visit(self, state: Any, batch: list, metrics: dict[str, float]) -> Any:
         """Called after every update."""
@@ -68,8 +70,10 @@ class Window:
             lock_step = bool(batch) and all(item.version[0] == state.version - 1 for item in batch)
             if self.settling <= 0 or (lock_step and now > LONG_START_S):
                 self.first = self._read(now, state)
+                self._marks = [(now, state.env_steps)]
             return state
         self.updates += 1
+        self._marks.append((now, state.env_steps))
         # the state's version already counts the publish that this update led to
         self.lags += [float(state.version - 1 - item.version[0]) for item in batch]
         over = now - self.first.now >= self.seconds or self.updates >= self.limit
@@ -80,6 +84,13 @@ class Window:
 
     def _read(self, now: float, state: Any) -> Reading:
         return Reading(now, state.env_steps, self.engine.phases(), usage(), self.engine.rows())
+
+    def noise(self) -> float | None:
+        """`half_spread` of the steps a second in a few blocks of updates; None of fewer than two updates."""
+        marks = self._marks
+        ends = sorted({(len(marks) - 1) * block // BLOCKS for block in range(BLOCKS + 1)})
+        pairs = [(marks[a], marks[b]) for a, b in itertools.pairwise(ends)]
+        return half_spread([(steps - before) / (now - then) for (then, before), (now, steps) in pairs])
 
 
 def run_trial(
@@ -127,6 +138,7 @@ def run_trial(
         updates=window.updates,
         phases=_difference(last.phases, first.phases),
         lag_mean=sum(window.lags) / len(window.lags) if window.lags else lag_between(first.rows, last.rows),
+        noise=None if costs is not None else window.noise(),
     )
 
 

@@ -6,16 +6,15 @@ import math
 import shlex
 from dataclasses import dataclass, replace
 
+from shoal.placement.bounds import env_kind, usual_step
 from shoal.placement.layouts import (
     CONSIDERED,
     LONG_STEP_S,
     arrangements,
     core_limit,
-    env_kind,
     key_of,
     layout_words,
     predict,
-    usual_step,
 )
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.stages import WAITING, Stage, stages, where
@@ -233,6 +232,7 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
         "waits": "the steps are too short for threads to hide the waiting",
         "fills": f"the simulator and the update each keep all {profile.cores:g} cores busy already, in turn",
         "threads": "what threads could gain is lost in handing over",
+        "memory": "observations take about what memory can move, and workers would share it",
         "python": "the simulator holds Python's lock, so threads would take turns with it",
     }[env_kind(profile)]
     if env_kind(profile) == "python" and usual_step(profile).mean_s < LONG_STEP_S:

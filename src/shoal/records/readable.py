@@ -55,6 +55,11 @@ def percent(fraction: float | None) -> str:
     return "<1%" if 0 < fraction < 0.005 else f"{100 * fraction:.0f}%"
 
 
+def plus_minus(fraction: float | None) -> str:
+    """A noise behind a figure: 0.021 -> " ±2%", 0.004 -> " ±<1%"; nothing for None, which nobody knows."""
+    return "" if fraction is None else f" ±{percent(fraction)}"
+
+
 def tick(value: float) -> str:
     """A round number on an axis: 0.25, 400, 20k, 1.5M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
