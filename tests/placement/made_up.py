@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Profiles with round numbers, as if measured."""
 
-from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Point, Profile, Trial
+from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Flops, Point, Profile, Trial
 from shoal.types import ArraySpec
 
 CORES = 4.0
@@ -36,6 +36,7 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         "env": facts,
         "network": "auto",
         "params": 1000,
+        "flops": Flops(act=2e3, act_bytes=1e3, gradient=6e3, gradient_bytes=3e3),
         "architecture": "ppo",
         "env_step": curve(*step, (1, 8, 32), step_cores),
         "env_reset": point(8, 1e-4),

@@ -11,6 +11,7 @@ from shoal.architectures import registry
 from shoal.engines.clock import Stopwatch
 from shoal.errors import ConfigError
 from shoal.placement import layouts, measure
+from shoal.placement.arithmetic import count_flops
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
 from shoal.placement.trial import Arrangement, layout, run_trial, settling, shorten
 from shoal.placement.verdict import Advice, advise_on, choose, worth
@@ -121,6 +122,7 @@ def measure_parts(
         env=env_facts(factory, env_kwargs),
         network=network,
         params=int(workload.params.size),
+        flops=count_flops(workload),
         architecture=workload.architecture,
         env_step=env.step,
         env_reset=env.reset,

@@ -18,7 +18,7 @@ from shoal.placement.lines import Line, fit_line
 from shoal.records.files import replace_json
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
-VERSION = 3
+VERSION = 4
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
@@ -164,6 +164,19 @@ class Beside:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flops:
+    """Arithmetic of the network and its loss, as XLA counts it before it fuses anything: the same on every machine."""
+
+    act: float
+    """floating-point operations to act on one observation"""
+    act_bytes: float
+    """read and written for it, but for the weights; fused, it would be about half"""
+    gradient: float
+    """the same for one row of the loss's gradient"""
+    gradient_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvFacts:
     """What was measured on."""
 
@@ -209,6 +222,7 @@ class Profile:
     network: str
     params: int
     """numbers in the network"""
+    flops: Flops
     architecture: str
     """whose learner the update and the estimate are"""
     env_step: Curve
