@@ -66,7 +66,7 @@ def test_accelerators_are_called_modelled_in_print_and_in_the_file(path, tmp_pat
         "learning on cores (as asked: ",
         "ms modelled on a device)",
         "a100 is modelled, not measured: NVIDIA A100 40 GB: 156 TFLOP/s TF32 x 0.1",
-        "launch and efficiency assumed",
+        "launch, efficiency and faster links assumed",
     ):
         assert said in out
     found = json.loads(file.read_text())["prediction"]
@@ -74,7 +74,7 @@ def test_accelerators_are_called_modelled_in_print_and_in_the_file(path, tmp_pat
     assert found["places"]["figures"] == "modelled"
     assert found["places"]["act"]["on"] == "gpu"
     assert found["places"]["constants"].startswith("NVIDIA A100")
-    assert set(found["places"]["sources"]) == {"peak, memory", "link", "launch", "efficiency"}
+    assert set(found["places"]["sources"]) == {"peak, memory", "link", "launch", "fused", "efficiency"}
 
 
 def test_a_profile_of_a_machine_with_a_card_is_read_anywhere(tmp_path, capsys):

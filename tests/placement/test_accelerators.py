@@ -15,6 +15,7 @@ from shoal.errors import ConfigError
 from shoal.placement.accelerators import (
     ACCELERATORS,
     EFFICIENCY,
+    FUSED,
     LAUNCH_S,
     LINKS,
     SOURCES,
@@ -65,6 +66,11 @@ def test_twice_the_passes_take_twice_as_long_but_for_the_transfer():
     one, two = (learning_s(T4, LARGE, 1000, 100, rows=512, passes=n, steps=4 * n) for n in (1, 2))
     sent = 512 * 100 / 11e9
     assert two - sent == pytest.approx(2 * (one - sent))
+
+
+def test_half_of_the_bytes_of_a_network_that_reads_much_count():
+    reads = Flops(act=0, act_bytes=1e6, gradient=0, gradient_bytes=3e6)
+    assert acting_s(T4, reads, 0, 0, 100) == pytest.approx(LAUNCH_S + FUSED * 1e8 / T4.bytes_per_s)
 
 
 def test_params_are_touched_in_every_step():
@@ -157,7 +163,7 @@ def test_modelled_figures_are_called_so_with_constants_and_sources():
     made = profile(**SLOW)
     said = render(made, predict(made, "impala", machine_named("laptop+1xrtx4090", made), config_of("impala")))
     assert "rtx4090 is modelled, not measured" in said
-    for constant in ("82.6 TFLOP/s TF32 x 0.1", "24 GB at 1008 GB/s", "link 25 GB/s", "launch 100 us", "data sheet"):
+    for constant in ("82.6 TFLOP/s TF32 x 0.1", "24 GB at 1008 GB/s", "link 25 GB/s", "launch 100 us", "by data sheet"):
         assert constant in said
     assert "modelled" not in render(made, predict(made, "impala", machine_named("laptop", made), config_of("impala")))
 
@@ -207,6 +213,7 @@ def test_the_documents_tables_are_the_codes():
         assert [name, a.title, a.arithmetic, *(f"{x:g}" for x in figures), a.link] in rows
     constants = {row[0]: row for row in rows}
     assert constants["link"][1] == ", ".join(f"{name}: {speed / 1e9:g} GB/s" for name, speed in LINKS.items())
+    assert constants["fused"][1] == f"{FUSED:g} of the bytes"
     assert constants["launch"][1] == f"{LAUNCH_S * 1e6:g} us"
     assert constants["efficiency"][1] == ", ".join(f"{name}: {share:g}" for name, share in EFFICIENCY.items())
     assert set(SOURCES) <= set(constants)

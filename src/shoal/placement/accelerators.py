@@ -27,14 +27,17 @@ SOURCES = {
     "25 GB/s, PCIe 5 twice that",
     "launch": "an assumption: 20 kernels at 5 us, the lower end of what is reported for XLA's (5 to 10); a small "
     "compiled JAX call took 129 us in jax-ml/jax#4128",
+    "fused": "measured: XLA's programs for the CPU, before and after it fuses operations",
     "efficiency": "assumptions: float32 0.3, the low end of 0.3 to 0.75 measured on a P100 "
     "(epochai.org/blog/measure-FLOPs-empirically); TF32 0.1, since narrow layers fill tensor cores badly",
 }
 """where the constants come from, for people"""
 IN_SHORT = (
-    "peak and memory by the vendor's data sheet, link as measured over PCIe 3 and assumed beyond it, launch and "
-    "efficiency assumed; sources: docs/prediction.md"
+    "peak and memory by data sheet, PCIe 3 as measured, launch, efficiency and faster links assumed: docs/prediction.md"
 )
+FUSED = 0.5
+"""share of the bytes that is left where XLA fuses operations: 0.45 to 0.61 in its programs for the CPU, acting and
+gradients of a perceptron and of a convolutional network"""
 STEP_TOUCHES = 10
 """times that a gradient step with Adam reads or writes every number of the params: weights forwards and backwards, the
 gradient out and in, both moments and the weights in and out"""
@@ -143,7 +146,7 @@ def acting_s(facts: Accelerator, flops: Flops, params: int, obs_bytes: int, batc
 
     Check: of two batches beyond what a launch hides, the larger takes longer by its rows alone.
     """
-    moved = 4 * params + batch * flops.act_bytes
+    moved = 4 * params + FUSED * batch * flops.act_bytes
     return call_s(facts, batch * flops.act, moved, batch * obs_bytes)
 
 
@@ -155,5 +158,5 @@ def learning_s(
 
     Check: twice the passes in twice the steps take twice as long, but for the transfer.
     """
-    moved = steps * STEP_TOUCHES * 4 * params + passes * rows * flops.gradient_bytes
+    moved = steps * STEP_TOUCHES * 4 * params + FUSED * passes * rows * flops.gradient_bytes
     return call_s(facts, passes * rows * flops.gradient, moved, rows * row_bytes, steps)
