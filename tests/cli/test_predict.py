@@ -55,6 +55,44 @@ def test_what_was_predicted_is_written(path, tmp_path, capsys):
     assert str(file) in capsys.readouterr().out
 
 
+def test_accelerators_are_called_modelled_in_print_and_in_the_file(path, tmp_path, capsys):
+    file = tmp_path / "found.json"
+    words = ["seed", "--profile", path, "--machine", "2x8+2xa100", "--act-on", "gpu", "--learn-on", "cpu"]
+    assert command.run([*words, "--num-actors", "2", "--json", str(file)]) == 0
+    out = capsys.readouterr().out
+    for said in (
+        "2 nodes of 8 cores and 2 a100",
+        "acting on gpu1 (as asked: 16 observations take ",
+        "learning on cores (as asked: ",
+        "ms modelled on a device)",
+        "a100 is modelled, not measured: NVIDIA A100 40 GB: 156 TFLOP/s TF32 x 0.1",
+        "launch, efficiency and faster links assumed",
+    ):
+        assert said in out
+    found = json.loads(file.read_text())["prediction"]
+    assert found["machine"]["device"] == "a100"
+    assert found["places"]["figures"] == "modelled"
+    assert found["places"]["act"]["on"] == "gpu"
+    assert found["places"]["constants"].startswith("NVIDIA A100")
+    assert set(found["places"]["sources"]) == {"peak, memory", "link", "launch", "fused", "efficiency"}
+
+
+def test_a_profile_of_a_machine_with_a_card_is_read_anywhere(tmp_path, capsys):
+    hardware = HARDWARE | {"devices": [{"platform": "gpu", "kind": "NVIDIA T4", "id": 0}]}
+    made = profile(
+        inference={"numpy": (10e-6, 1e-6), "gpu": (200e-6, 1e-7)},
+        update={"cpu": (4e-4, 1e-4), "gpu": (1e-3, 1e-7)},
+        hardware=hardware,
+    )
+    write_profile(tmp_path / "p.json", made)
+    assert command.run(["impala", "--profile", str(tmp_path / "p.json")]) == 0
+    out = capsys.readouterr().out
+    assert "learning on gpu0 (the cheaper: " in out
+    assert "acting on cores (the cheaper: " in out
+    assert "gpu is measured: by the profile" in out
+    assert "modelled" not in out
+
+
 def test_a_profile_of_another_machine_is_told(path, capsys):
     assert command.run(["ppo", "--profile", path]) == 0
     told = capsys.readouterr().err
@@ -76,6 +114,11 @@ def test_one_of_this_machine_is_not(tmp_path, capsys):
         (["ppq"], "architecture 'ppq' is unknown"),
         (["ppo", "--machine", "cray"], "machine 'cray' is unknown"),
         (["ppo", "--machine", "2x0"], "cores=0; it must be above 0"),
+        (["ppo", "--machine", "laptop+1xa10"], "machine laptop+1xa10 has an unknown device 'a10'; nearest: a100"),
+        (["ppo", "--machine", "cray+1xa100"], "machine 'cray' is unknown"),
+        (["ppo", "--machine", "laptop+0xa100", "--act-on", "gpu"], "has no accelerator"),
+        (["ppo", "--machine", "laptop", "--learn-on", "gpu"], "--learn-on gpu: machine laptop has no accelerator"),
+        (["ppo", "--act-on", "tpu"], "tpu"),
         (["ppo", "--env-times", "0"], "--env-times 0.0 must be above 0"),
         (["ppo", "--over", "clip=1,2"], "'clip' is no field of whole numbers"),
         (["ppo", "--over", "num_actors=1"], "needs two values or more, growing"),

@@ -2,7 +2,7 @@
 """Profiles with round numbers, as if measured."""
 
 from shoal.architectures import registry
-from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Point, Profile, Trace, Trial
+from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Flops, Point, Profile, Trace, Trial
 from shoal.types import ArraySpec
 
 CORES = 4.0
@@ -46,6 +46,7 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         "env": facts,
         "network": "auto",
         "params": 1000,
+        "flops": Flops(act=2e3, act_bytes=1e3, gradient=6e3, gradient_bytes=3e3),
         "architecture": "ppo",
         "env_step": curve(*step, (1, 8, 32), step_cores),
         "env_reset": point(8, 1e-4),
@@ -78,6 +79,8 @@ def trace(architecture, envs_per_actor=8, **seconds):
     """What every phase costs, whoever has which of them; those of a memory only where there is one."""
     remembers = hasattr(registry.load(architecture).Config, "replay_ratio")
     known = {name: cost for name, cost in PHASES.items() if remembers or name not in MEMORY}
+    if architecture in ("a3c", "gorila"):  # whose workers compute gradients, and nobody updates
+        del known["update"]
     phases = {name: curve(0.0, cost, (1, 64, 1024)) for name, cost in (known | seconds).items()}
     return Trace(architecture=architecture, envs_per_actor=envs_per_actor, phases=phases)
 

@@ -127,3 +127,11 @@ def where(link, header, descriptors, server):
 
     seat = {"cpus": sorted(os.sched_getaffinity(0)), "threads": os.environ.get("NPROC"), "placement": seating.text}
     link.send({**seat, "allowed": list(allowed_cpus())})
+
+
+def seen_of_accelerators(link, header, descriptors, server):
+    """Say what JAX will read about accelerators here, and what it has read where the server imported it."""
+    names = ("JAX_PLATFORMS", "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+    imported = sys.modules.get("jax")
+    read = imported and imported.config.jax_platforms
+    link.send({**{name: os.environ.get(name) for name in names}, "imported": imported is not None, "read": read})

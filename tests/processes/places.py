@@ -6,3 +6,8 @@ import os
 
 def tell(_index, told):
     told.put(sorted(os.sched_getaffinity(0)))
+
+
+def tell_share(index, channel):
+    """Hand over what share of an accelerator's memory JAX would take here."""
+    channel.put(os.environ.get("XLA_CLIENT_MEM_FRACTION"))

@@ -123,6 +123,9 @@ class ActorCriticConfig:
     itself"""
     placement: str = ""
     """processors of the workers that are processes, such as "env=cpu0-1x16 act=cpu0 learn=cpu0,cpu1"; empty: any"""
+    device_memory_frac: float | None = None
+    """share of an accelerator's memory for the learner's process and for each process that acts; none: those compute on
+    cores, and the learner has it alone"""
     step_timeout: float = 60.0
     """seconds that an environment in a worker process may take over a step before it is ended"""
     inference_batch: int = 0
@@ -167,6 +170,8 @@ class ActorCriticConfig:
         check_sampling(self)
         if self.reward_clip is not None:
             require(self, ("reward_clip",), lambda x: x > 0, "must be above 0, or none for no clipping")
+        if self.device_memory_frac is not None:
+            require(self, ("device_memory_frac",), lambda x: 0 < x <= 1, "must lie in (0, 1], or none for cores")
         if self.time_limit is not None:
             require(self, ("time_limit",), lambda x: x > 0, "must be above 0, or none for the environment's own")
 

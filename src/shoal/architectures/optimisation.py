@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from shoal.architectures.base import ActorCriticConfig, require
-from shoal.architectures.placing import use_placement
+from shoal.architectures.placing import use_cards, use_placement
 from shoal.architectures.sampling import IN_STEP
 from shoal.errors import ConfigError
 from shoal.records.hardware import usable_cores
 
-DEVICE_FIELDS = ("learners", "learner_devices", "learner_processes", "optimisation", "placement")
+DEVICE_FIELDS = (
+    "learners", "learner_devices", "learner_processes", "optimisation", "placement", "device_memory_frac"
+)  # fmt: skip
 """on which it depends what devices and processors a process needs"""
 
 
@@ -180,8 +182,8 @@ def make_spread(config: OptimisationConfig) -> Any:
 
 
 def prepare_devices(fields: Mapping[str, Any]) -> None:
-    """Processors by the placement, and as many devices as the learners of a config will use. Imports JAX where they use
-    several.
+    """Processors by the placement, shares of accelerators, and as many devices as the learners of a config will use.
+    Imports JAX where they use several.
 
     Has to come before JAX starts, which importing an environment may do: so before anything is known but the fields
     that were given, which may be nonsense still; whoever checks them will say so.
@@ -189,6 +191,7 @@ def prepare_devices(fields: Mapping[str, Any]) -> None:
     Raises: ConfigError for more devices than make sense, or processors that may not be used.
     """
     use_placement(fields)
+    use_cards(fields)
     learners, asked = (_whole(fields.get(name)) for name in ("learners", "learner_devices"))
     if learners > 1 and fields.get("optimisation", "sync") == "sync" and _whole(fields.get("learner_processes")) <= 1:
         from shoal.learners.devices import make_devices

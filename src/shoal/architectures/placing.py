@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a placement (`processes.seats`) fits the processes that a config and an engine make."""
+"""Whether a placement (`processes.seats`) and shares of accelerators (`processes.cards`) fit the processes that a
+config and an engine make."""
 
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from shoal.errors import ConfigError
+from shoal.processes.cards import cards
 from shoal.processes.seats import Placement, Seat, parse_placement, require_allowed, seating, show_placement
 
 
@@ -43,12 +45,48 @@ def use_placement(fields: Mapping[str, Any]) -> None:
     require_allowed(placement)
     seating.use(text)
     seats = placement.get("learn", ())
-    apart = fields.get("optimisation", "sync") != "sync" or str(fields.get("learner_processes", 1)) != "1"
-    if seats and not apart:
+    if seats and not learns_apart(fields):
         cpus = {cpu for seat in seats for cpu in seat.cpus}
         seating.take(Seat(tuple(sorted(cpus)), threads=seats[0].threads))
     else:
         seating.get_up()
+
+
+def check_cards(config: Any, engine: str) -> None:
+    """Raises ConfigError in one line for shares of accelerators that nobody takes, or that are more than there is."""
+    share = config.device_memory_frac
+    if share is None:
+        return
+    said = f"device_memory_frac={share:g}"
+    if engine != "processes":
+        raise ConfigError(f"{said} is for processes beside one another; use --engine processes, or leave it out")
+    if learns_apart(vars(config)):
+        raise ConfigError(f"{said} is for processes that act; learners in processes of their own compute on cores")
+    count = sharers(config)
+    if count * share > 1:
+        raise ConfigError(
+            f"{said} for each of {count} processes, those that act and the learner's, is more than an accelerator has; "
+            f"lower --device-memory-frac to {0.9 / count:.2g}, or use fewer actors"
+        )
+
+
+def use_cards(fields: Mapping[str, Any]) -> None:
+    """Share accelerators as the field `device_memory_frac` says. Has to come before JAX starts."""
+    try:
+        share = float(fields.get("device_memory_frac") or "")
+    except (TypeError, ValueError):
+        share = None  # none, or nonsense: whoever checks the fields will say so
+    cards.use(share if share is not None and 0 < share <= 1 else None)
+
+
+def sharers(config: Any) -> int:
+    """Processes that may use an accelerator: the learner's, and actors' or the one that acts for them all."""
+    return 1 + (1 if hasattr(config, "requests") else config.all_actors)
+
+
+def learns_apart(fields: Mapping[str, Any]) -> bool:
+    """Whether learners are processes of their own."""
+    return fields.get("optimisation", "sync") != "sync" or str(fields.get("learner_processes", 1)) != "1"
 
 
 def _require_count(placement: Placement, role: str, count: int, what: str) -> None:

@@ -33,9 +33,13 @@ class Options:
     """what `shoal advise --json FILE` wrote"""
     machine: str = "here"
     """here (what the profile was measured on), laptop, workstation, a shape such as 4x32 (nodes x cores), or a JSON
-    file"""
+    file; with accelerators: workstation+1xa100, 4x32+8xa100 (of a node)"""
     engine: Literal["inline", "threads", "processes"] = "processes"
     """whether workers share an interpreter, and what messages cost; inline: one actor and its learner take turns"""
+    act_on: Literal["cpu", "gpu"] | None = None
+    """where to act; none: where one call costs less"""
+    learn_on: Literal["cpu", "gpu"] | None = None
+    """where to learn; none: where one update costs less"""
     env_times: float = 1.0
     """what if an environment step took so many times as long; below 1: a faster one"""
     over: str | None = None
@@ -67,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
     machine = machine_named(options.machine, profile)
     if options.json is not None:
         check_writable(options.json)
-    how: dict[str, Any] = {"engine": options.engine, "env_times": options.env_times}
+    how: dict[str, Any] = {name: getattr(options, name) for name in ("engine", "env_times", "act_on", "learn_on")}
     field, values = ("", []) if options.over is None else read_over(options.over, config)
     found = predict(profile, argv[0], machine, config, **how)
     curve = over(profile, argv[0], machine, config, field, values, **how)

@@ -10,6 +10,7 @@ from shoal import __version__, envs
 from shoal.architectures import registry
 from shoal.engines.clock import Stopwatch
 from shoal.placement import layouts, measure
+from shoal.placement.arithmetic import count_flops
 from shoal.placement.compare import here
 from shoal.placement.passing import measure_passing
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
@@ -129,6 +130,7 @@ def measure_parts(
         env=env_facts(factory, env_kwargs),
         network=network,
         params=int(workload.params.size),
+        flops=count_flops(workload),
         architecture=workload.architecture,
         env_step=env.step,
         env_reset=env.reset,

@@ -13,6 +13,7 @@ from typing import Any
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets
 from shoal.errors import ConfigError
+from shoal.placement.devices import On, Places, on_devices, places, served
 from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, passes
@@ -59,6 +60,8 @@ class Prediction:
     engine: str
     settings: dict[str, Any]
     """fields that differ from the preset"""
+    places: Places
+    """on cores or accelerators"""
     env_steps_per_s: float
     updates_per_s: float
     """batches trained on"""
@@ -90,16 +93,21 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     engine: str = "processes",
     env_times: float = 1.0,
     whole_unrolls: bool | None = None,
+    act_on: On | None = None,
+    learn_on: On | None = None,
 ) -> Prediction:
     """Predict for a config, or for the architecture's preset.
 
     Args:
       engine: processes, where every worker has an interpreter of its own, or threads, where those of a node share one.
       env_times: seconds of an environment step, beside those that were measured.
-      whole_unrolls: simulate an unroll as one piece; None where there are many actors.
+      whole_unrolls: simulate an unroll as one piece; None where there are many actors. Never where actors act on a
+        device.
+      act_on, learn_on: where to; None for wherever one call costs less.
 
     Raises:
-      ConfigError: an architecture whose costs no profile has, or a way to collect that is not simulated.
+      ConfigError: an architecture whose costs no profile has, a way to collect that is not simulated, or an accelerator
+        that the machine has not.
 
     Check: twice the same gives the same; on one core, it takes the sum of all that is computed.
     """
@@ -109,9 +117,12 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     config = dataclasses.replace(asked, env_steps=10**12)
     if hasattr(config, "save_replay"):
         config = dataclasses.replace(config, save_replay=False)
-    coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
     made = machine.make(separate=engine == "processes")
     table = costs(profile, config, architecture, engine=engine, speed=machine.speed, env_times=env_times)
+    where = places(profile, config, machine, table, act_on, learn_on)
+    table = on_devices(table, profile, config, machine, where)
+    coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
+    coarse &= where.act.device is None or served(config)
     watch = watched(profile, architecture, config, table, made, coarse)
     first, last = watch.readings
     seconds = last.now - first.now
@@ -122,6 +133,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         machine=machine,
         engine=engine,
         settings=changed(preset, asked),
+        places=where,
         env_steps_per_s=(profile.valid_frac if coarse else 1.0) * (last.env_steps - first.env_steps) / seconds,
         updates_per_s=(last.updates - first.updates) / seconds,
         roles=roles,
@@ -178,7 +190,7 @@ def shares(
     found: dict[str, float] = {}
     several = len({node for node, _, _ in last}) > 1
     for (node, kind, name), busy in sorted(last.items(), key=str):
-        word = {"cores": "cores", "python": "interpreter", "link": "link", "device": "device"}[kind]
+        word = {"cores": "cores", "python": "interpreter", "link": "link", "device": f"device {name}"}[kind]
         found[f"{word} of node {node}" if several else word] = (busy - first.get((node, kind, name), 0.0)) / seconds
     return found
 

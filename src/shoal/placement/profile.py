@@ -190,6 +190,19 @@ class Beside:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flops:
+    """Arithmetic of the network and its loss, as XLA counts it before it fuses anything: the same on every machine."""
+
+    act: float
+    """floating-point operations to act on one observation"""
+    act_bytes: float
+    """read and written for it, but for the weights; fused, it would be about half"""
+    gradient: float
+    """the same for one row of the loss's gradient"""
+    gradient_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvFacts:
     """What was measured on."""
 
@@ -235,6 +248,7 @@ class Profile:
     network: str
     params: int
     """numbers in the network"""
+    flops: Flops
     architecture: str
     """whose learner the update and the estimate are"""
     env_step: Curve

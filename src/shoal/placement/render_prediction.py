@@ -3,6 +3,8 @@
 
 from collections.abc import Sequence
 
+from shoal.placement.accelerators import IN_SHORT
+from shoal.placement.devices import Stage
 from shoal.placement.prediction import Prediction
 from shoal.placement.profile import Profile
 from shoal.records.readable import count, nbytes, percent
@@ -24,6 +26,7 @@ def render(profile: Profile, found: Prediction) -> str:
         f"{found.reuse:g}x; {nbytes(found.data_bytes)} of unrolls and params"
         f"{'' if found.fits else ', more than the memory of the machine'}",
         "",
+        *placed_lines(found),
         "  busy",
     ]
     for name, role in found.roles.items():
@@ -35,6 +38,32 @@ def render(profile: Profile, found: Prediction) -> str:
         words = f"{wire.message} {wire.source}>{wire.target}"
         lines.append(f"    {words:<32}{count(wire.per_s):>12}{nbytes(wire.bytes_per_s):>12}")
     return "\n".join(lines)
+
+
+def placed_lines(found: Prediction) -> list[str]:
+    """Where acting and learning are computed and by what figures; nothing for a machine without accelerators."""
+    places, device = found.places, found.machine.device
+    if places.figures is None:
+        return []
+    lines = [
+        f"  acting on {stage_words(places.act, 'observations', places.figures)}",
+        f"  learning on {stage_words(places.learn, 'rows', places.figures)}",
+    ]
+    if places.constants is None:
+        lines.append(f"  {device} is measured: by the profile, transfer included")
+    else:
+        lines += [f"  {device} is modelled, not measured: {places.constants}", f"  ({IN_SHORT})"]
+    if not places.holds:
+        lines.append(f"  a batch and the params are more than the memory of one {device}")
+    return [*lines, ""]
+
+
+def stage_words(stage: Stage, unit: str, figures: str) -> str:
+    """A stage's place, and what a call would take on either side."""
+    where = stage.device or "cores"
+    gpu = f"{1e3 * (stage.gpu_s or 0.0):.3g} ms {figures}"
+    why = "as asked" if stage.asked else "the cheaper"
+    return f"{where} ({why}: {count(stage.size)} {unit} take {1e3 * stage.cpu_s:.3g} ms on cores, {gpu} on a device)"
 
 
 def render_over(field: str, values: Sequence[int], found: Sequence[Prediction]) -> str:

@@ -262,5 +262,9 @@ def batch_rows(config: Any) -> int:
 
 def update_seconds(profile: Profile, times: int, rows: int) -> float:
     """Seconds of one update on the CPU that goes `times` times through its rows; scaled from the measured learner."""
-    measured = passes(presets.preset(profile.architecture, profile.env.spec()))
-    return profile.update["cpu"].at(rows) * times / measured
+    return profile.update["cpu"].at(rows) * update_scale(profile, times)
+
+
+def update_scale(profile: Profile, times: int) -> float:
+    """An update that goes `times` times through its rows, over one of the measured learner."""
+    return times / passes(presets.preset(profile.architecture, profile.env.spec()))

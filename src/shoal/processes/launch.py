@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shoal.errors import ConfigError, ShoalError
+from shoal.processes.cards import cards
 from shoal.processes.lifeline import end_session, make_lifeline
 from shoal.processes.limits import out_of_files
 from shoal.processes.link import Hangup, Link
@@ -94,7 +95,7 @@ class Launcher:
             raise ConfigError("processes need Linux; use --engine threads")
         ours, theirs = Link.pair()
         lifeline, end = make_lifeline()
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # accelerators are for the learner's process
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # accelerators are this process's, but for `cards`
         passed = [theirs.fileno(), end.fileno()]
         command = [sys.executable, "-c", BOOTSTRAP, *map(str, passed), *sys.path]
         server = subprocess.Popen(
@@ -133,7 +134,8 @@ class Launcher:
         """A new child that calls `entry` ("module:function") with (link, header, descriptors, link to the server).
 
         Args:
-          seat: role and number by which it is seated, where there is a placement (`seats`).
+          seat: role and number by which it is seated, where there is a placement (`seats`), and given a share of
+            accelerators, where they are shared (`cards`).
 
         Raises ServerEnded when the server has ended, ShoalError when it gives no child within `seconds`.
         """
@@ -145,7 +147,13 @@ class Launcher:
         with self._state:
             number = next(self._numbers)
             try:
-                message = {**(header or {}), **seating.header(*seat), "number": number, "entry": entry}
+                message = {
+                    **(header or {}),
+                    **seating.header(*seat),
+                    **cards.header(seat[0]),
+                    "number": number,
+                    "entry": entry,
+                }
                 self._link.send(message, descriptors=[end.fileno(), theirs.fileno(), *descriptors])
             except Hangup:
                 self._over = True

@@ -18,6 +18,7 @@ import sys
 from typing import Any, NoReturn
 
 from shoal.processes import launch
+from shoal.processes.cards import cards
 from shoal.processes.codec import find
 from shoal.processes.lifeline import end_with_parent, hang_on, let_go
 from shoal.processes.link import Hangup, Link, Message
@@ -160,6 +161,7 @@ def be_child(parent: int, server: Link, message: Message) -> NoReturn:
         hang_on(lifeline)
         faulthandler.enable()
         seating.sit_down(message.header)
+        cards.sit_down(message.header)
         link = Link(socket.socket(fileno=end))
         launch.inherit(server)
         find(message.header["entry"])(link, message.header, rest, server)

@@ -19,7 +19,7 @@ from shoal.architectures.assemble import (
     require_sampling,
 )
 from shoal.architectures.optimisation import on_one_device, prepare_devices, require_processes_of_learners
-from shoal.architectures.placing import check_placement
+from shoal.architectures.placing import check_cards, check_placement
 from shoal.engines import check_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
@@ -278,6 +278,7 @@ def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
         raise ConfigError(f"hang_seconds={seconds} must be above 0 and finite; change --hang-seconds")
     require_processes_of_learners(config, settings["engine"], settings["order"])
     check_placement(config, settings["engine"])
+    check_cards(config, settings["engine"])
     if settings["engine"] == "processes":
         refuse_nameless(factory, settings["network"], "use --engine threads")
         require_room(config, factory.spec)
