@@ -111,9 +111,7 @@ class Node:
 
     def end(self, now: float) -> Any:
         """The piece that is due leaves; returns whose it was."""
-        if now > self._now:
-            self._go_on(now)
-        _, pool = self._first_end()
+        pool = self._go_on(now)
         assert pool is not None
         _, _, whose, cores = heapq.heappop(pool.pieces)
         pool.cores = pool.cores - cores if pool.pieces else 0.0
@@ -122,27 +120,29 @@ class Node:
 
     def due(self) -> float:
         """When the next piece ends if nothing begins until then."""
-        return self._now + self._first_end()[0]
+        least = math.inf
+        for pool in self.pools.values():
+            if pool.pieces:
+                left = (pool.pieces[0][0] - pool.clock) / pool.pace
+                if left < least:
+                    least = left
+        return self._now + (least if least > 0.0 else 0.0)
 
-    def _first_end(self) -> tuple[float, Pool | None]:
-        """Seconds until the next piece ends at its pool's pace, and that pool: the one made first, of several."""
+    def _go_on(self, now: float) -> Pool | None:
+        """Let the time go by; returns the pool whose next piece is due first: the one made first, of several."""
+        passed, self._now = now - self._now, now
         least, found = math.inf, None
         for pool in self.pools.values():
             if pool.pieces:
+                pool.clock += passed * pool.pace
+                pool.busy_s += passed
                 left = (pool.pieces[0][0] - pool.clock) / pool.pace
                 if left < 0.0:
                     left = 0.0
                 if left < least:
                     least, found = left, pool
-        return least, found
-
-    def _go_on(self, now: float) -> None:
-        passed, self._now = now - self._now, now
-        for pool in self.pools.values():
-            if pool.pieces:
-                pool.clock += passed * pool.pace
-                pool.busy_s += passed
         self.busy_s += passed * (self.cores if self.cores < self._wanted else self._wanted)
+        return found
 
     def _set_paces(self, changed: Pool) -> None:
         """Find anew what depends on one pool, in which a piece began or ended."""
