@@ -6,6 +6,9 @@ from typing import Any
 
 from numpy import ndarray
 
+NOTHING = ()
+"""what messages have where there could be arrays but are none"""
+
 
 def nbytes(value: Any) -> int:
     """Payload bytes of a pytree of tuples, lists, dicts, dataclasses, anything with `nbytes`, and scalars.
@@ -21,7 +24,10 @@ def nbytes(value: Any) -> int:
     if isinstance(value, (tuple, list)):
         total = 0
         for part in value:
-            total += part.nbytes if type(part) is ndarray else nbytes(part)
+            if type(part) is ndarray:
+                total += part.nbytes
+            elif part is not NOTHING:
+                total += nbytes(part)
         return total
     if isinstance(value, dict):
         return sum(map(nbytes, value.values()))

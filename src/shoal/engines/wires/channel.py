@@ -140,19 +140,16 @@ class Channel(Wire):
             self.can_get.changed()
         return True
 
-    def _take(self) -> Entry:
-        entry = self._items.popleft()
-        if self._putters and len(self._items) < self.capacity:
-            putter, waiting = self._putters.popitem(last=False)
-            self._items.append(waiting)
-            self.kernel.wake(putter)
-        elif self.can_put.watchers:
-            self.can_put.changed()
-        return entry
-
     def _fill_up(self, worker: Worker, got: list[Entry], n: int) -> None:
-        while self._items and len(got) < n:
-            got.append(self._take())
+        items = self._items
+        while items and len(got) < n:
+            got.append(items.popleft())
+            if self._putters and len(items) < self.capacity:
+                putter, waiting = self._putters.popitem(last=False)
+                items.append(waiting)
+                self.kernel.wake(putter)
+            elif self.can_put.watchers:
+                self.can_put.changed()
         if len(got) < n:
             self._wait_for_items(worker, got, n)
 
