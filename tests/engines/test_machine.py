@@ -131,6 +131,31 @@ def test_the_reference_knows_how_many_cores_there_are():
     assert reference(works, 3) == pytest.approx(2.0, rel=0.02)
 
 
+@pytest.mark.parametrize("place", [alone_each, over_two_nodes, lambda *_: Site()])
+def test_who_began_first_comes_first_where_ends_are_at_one_moment(place):
+    """Actors begin in order of their index, at moments in between which nothing ends; two of them end together."""
+
+    def work(index, ended):
+        phase("wait", lambda index: index, index)
+        phase("work", lambda index: index, index)
+        ended.put(index)
+
+    def program():
+        with system("s", "learner") as s:
+            ended = s.channel("TRAJ", "actor", "learner", 6)
+            s.spawn("actor", 6, work, ended)
+            return [(index, engine.now()) for index in (ended.get()[0] for _ in range(6))]
+
+    def wait(index):
+        return 0.25 * index
+
+    def rest(index):
+        return Work(8.0 - 0.25 * index, device=f"gpu {index}")
+
+    engine = make_engine("simulated", costs={"wait": wait, "work": rest}, machine=lambda: Machine([6, 6], place))
+    assert engine.run(program) == [(index, 8.0) for index in range(6)]
+
+
 def test_the_same_twice():
     works = [Work(0.1 * (i + 1), idle=0.05, python=0.3) for i in range(5)]
     assert seconds_of(works, [2], times=20) == seconds_of(works, [2], times=20)

@@ -15,7 +15,7 @@ from shoal.architectures import registry
 from shoal.architectures.base import Parts
 from shoal.engines import make_engine, nbytes
 from shoal.placement.flow import CARTPOLE, CARTPOLE_PARAMS, UPDATES, flow_of
-from shoal.placement.twins import EPISODE_LENGTH, TwinEnv, twin_agent, twin_learner, zeros
+from shoal.placement.twins import EPISODE_LENGTH, TwinEnv, twin_agent, twin_learner, twin_unrolls, zeros
 
 FIELDS = {"pg": {"step": "d"}, "apex": {"dueling": False}, "r2d2": {"dueling": False}}
 """where the bytes of a message depend on how long episodes last, a setting in which none does; networks of one form"""
@@ -90,6 +90,15 @@ def test_zeros_weigh_what_they_stand_for():
     assert nbytes(big) == 4_000_000
     assert big.base.nbytes == 4
     assert not big.flags.writeable
+
+
+def test_unrolls_of_one_version_are_one_object():
+    made = twin_unrolls(DISCRETE)
+    first, again, later = made(5, 3, 7), made(5, 3, 7), made(5, 3, 8)
+    assert first is again
+    assert [name for name in first._fields if getattr(first, name) is not getattr(later, name)] == ["version"]
+    np.testing.assert_array_equal([first.version, later.version], [[7] * 3, [8] * 3])
+    assert nbytes(first) == nbytes(later)
 
 
 def test_a_twin_environment_keeps_the_rules_of_episode_ends():

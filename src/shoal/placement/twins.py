@@ -4,7 +4,8 @@
 Arrays are a zero broadcast to shape, so that they have the real number of bytes and cost nothing to make.
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from shoal.trees import tree_map
 from shoal.types import Array, Box, EnvSpec, Steps, Trajectory
 
 EPISODE_LENGTH = 50
+VERSIONS = 1024
+"""of params, at most, whose unrolls are kept to be handed out again"""
 LOSSES = {PolicyLesson: ("loss/policy", "loss/entropy"), CriticLesson: ("loss/value",)}
 """names of what the sums of a share belong to"""
 
@@ -66,20 +69,31 @@ class TwinEnv:
 class TwinSampler:
     """Unrolls in one piece of work, the phase `rollout`, whatever the number of steps: for thousands of actors."""
 
-    def __init__(self, spec: EnvSpec, index: int, config: Any):
-        self._spec, self._num_envs = spec, config.envs_per_actor
-        self._made: Trajectory | None = None
+    def __init__(self, made: Callable[[int, int, int], Trajectory], index: int, config: Any):
+        self._made, self._num_envs = made, config.envs_per_actor
 
     def unroll(self, _params: Array, version: int, length: int) -> Trajectory:
-        """Zeros, all of them valid; the same arrays each time."""
+        """Zeros, all of them valid; the same object each time for all actors with params of that version."""
         phase("rollout", int, 0)
-        if self._made is None:
-            self._made = twin_trajectory(self._spec, length, self._num_envs)
         note(env_steps_generated=length * self._num_envs)
-        return self._made._replace(version=np.full(self._num_envs, version, np.int64))
+        return self._made(length, self._num_envs, version)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def twin_unrolls(spec: EnvSpec) -> Callable[[int, int, int], Trajectory]:
+    """(length, num_envs, version) -> a trajectory, made once for each version: unrolls of twins differ in nothing else.
+
+    Check: two of one version are the same object, two of different versions share all arrays but `version`.
+    """
+    form = lru_cache(1)(partial(twin_trajectory, spec))
+
+    @lru_cache(VERSIONS)
+    def made(length: int, num_envs: int, version: int) -> Trajectory:
+        return form(length, num_envs)._replace(version=np.full(num_envs, version, np.int64))
+
+    return made
 
 
 def twin_trajectory(spec: EnvSpec, length: int, num_envs: int) -> Trajectory:
@@ -189,5 +203,5 @@ def twin_parts(
         agent=twin_agent(spec),
         learner=twin_learner(params_size, updates_per_batch, devices),
         seed=0,
-        sampler=partial(TwinSampler, spec) if whole_unrolls else None,
+        sampler=partial(TwinSampler, twin_unrolls(spec)) if whole_unrolls else None,
     )

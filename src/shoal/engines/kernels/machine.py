@@ -62,6 +62,7 @@ class Pool:
 
     def __init__(self, kind: str):
         self.kind = kind
+        self.on_cores, self.one_by_one = kind in ON_CORES, kind in ONE_BY_ONE
         self.clock = 0.0
         """seconds of undisturbed work that it has done, or that each of its pieces has, since the beginning of time"""
         self.last = 0.0
@@ -75,11 +76,6 @@ class Pool:
         """cores, when its node last looked"""
         self.pieces: list[tuple[float, int, Any, float]] = []
         """(mark of its end, order, whose, cores), the next end first"""
-
-    @property
-    def wants(self) -> float:
-        """Cores, of its node, now."""
-        return self.cores if self.kind == "cores" else float(bool(self.pieces))
 
 
 class Node:
@@ -100,13 +96,14 @@ class Node:
 
     def begin(self, kind: str, name: Any, piece: tuple[int, Any, float, float], now: float) -> None:
         """A piece (order, whose, seconds, cores) joins a pool."""
-        self._go_on(now)
+        if now > self._now:
+            self._go_on(now)
         pool = self.pools.get((kind, name))
         if pool is None:
             pool = self.pools[kind, name] = Pool(kind)
-            pool.pace = self._share if kind in ON_CORES else 1.0
+            pool.pace = self._share if pool.on_cores else 1.0
         order, whose, seconds, cores = piece
-        begins = max(pool.clock, pool.last) if kind in ONE_BY_ONE else pool.clock
+        begins = max(pool.clock, pool.last) if pool.one_by_one else pool.clock
         pool.last = begins + seconds
         heapq.heappush(pool.pieces, (pool.last, order, whose, cores))
         pool.cores += cores
@@ -114,8 +111,8 @@ class Node:
 
     def end(self, now: float) -> Any:
         """The piece that is due leaves; returns whose it was."""
-        self._go_on(now)
-        pool = min((pool for pool in self.pools.values() if pool.pieces), key=_left)
+        pool = self._go_on(now)
+        assert pool is not None
         _, _, whose, cores = heapq.heappop(pool.pieces)
         pool.cores = pool.cores - cores if pool.pieces else 0.0
         self._set_paces(pool)
@@ -123,31 +120,44 @@ class Node:
 
     def due(self) -> float:
         """When the next piece ends if nothing begins until then."""
-        return self._now + min(map(_left, self.pools.values()), default=math.inf)
+        least = math.inf
+        for pool in self.pools.values():
+            if pool.pieces:
+                left = (pool.pieces[0][0] - pool.clock) / pool.pace
+                if left < least:
+                    least = left
+        return self._now + (least if least > 0.0 else 0.0)
 
-    def _go_on(self, now: float) -> None:
-        passed = now - self._now
-        if passed > 0:
-            self._now = now
-            for pool in self.pools.values():
-                if pool.pieces:
-                    pool.clock += passed * pool.pace
-                    pool.busy_s += passed
-            self.busy_s += passed * min(self._wanted, self.cores)
+    def _go_on(self, now: float) -> Pool | None:
+        """Let the time go by; returns the pool whose next piece is due first: the one made first, of several."""
+        passed, self._now = now - self._now, now
+        least, found = math.inf, None
+        for pool in self.pools.values():
+            if pool.pieces:
+                pool.clock += passed * pool.pace
+                pool.busy_s += passed
+                left = (pool.pieces[0][0] - pool.clock) / pool.pace
+                if left < 0.0:
+                    left = 0.0
+                if left < least:
+                    least, found = left, pool
+        self.busy_s += passed * (self.cores if self.cores < self._wanted else self._wanted)
+        return found
 
     def _set_paces(self, changed: Pool) -> None:
         """Find anew what depends on one pool, in which a piece began or ended."""
-        if changed.kind == "link":
-            changed.pace = 1.0 / max(1, len(changed.pieces))
-        if changed.kind not in ON_CORES:
+        if not changed.on_cores:
+            if changed.kind == "link":
+                changed.pace = 1.0 / max(1, len(changed.pieces))
             return
-        self._wanted += changed.wants - changed.wanted
-        changed.wanted = changed.wants
+        wants = float(bool(changed.pieces)) if changed.one_by_one else changed.cores
+        self._wanted += wants - changed.wanted
+        changed.wanted = wants
         share = self.cores / self._wanted if self._wanted > self.cores else 1.0
         if share != self._share:
             self._share = share
             for pool in self.pools.values():
-                if pool.kind in ON_CORES:
+                if pool.on_cores:
                     pool.pace = share
 
 
@@ -175,6 +185,10 @@ class Machine:
         self._place = place
         self._sites: dict[tuple[str, str, int], Site] = {}
         self._ends: list[tuple[float, int, int, int]] = []
+        """(when the next piece of a node ends, order, node, its version), of all versions, the next end first"""
+        self._changed: dict[int, int] = {}
+        """nodes whose next end is to be found anew, and in which order: only when somebody asks for it, because a
+        piece often begins at the moment at which another ended"""
         self._order = 0
 
     def site_of(self, worker: Any) -> Site:
@@ -206,47 +220,48 @@ class Machine:
         self, whose: Any, node: int, kind: str, name: Any, seconds: float, cores: float, now: float
     ) -> None:
         """A piece of work of `seconds` begins; `finish` gives back `whose` when it is done."""
-        self._order += 1
+        self._order = self._changed[node] = self._order + 1
         self.nodes[node].begin(kind, name, (self._order, whose, seconds, cores), now)
-        self._foresee(node)
 
     @property
     def due(self) -> float:
         """When the next piece ends; infinite where none runs."""
-        ends = self._ends
-        while ends and ends[0][3] != self.nodes[ends[0][2]].version:
+        if self._changed:
+            self._foresee()
+        ends, nodes = self._ends, self.nodes
+        while ends and ends[0][3] != nodes[ends[0][2]].version:
             heapq.heappop(ends)
         return ends[0][0] if ends else math.inf
 
     def finish(self) -> Any:
         """Whose piece ended at `due`, which was asked for just before."""
-        due, _, node, _ = heapq.heappop(self._ends)
-        whose = self.nodes[node].end(due)
-        self._foresee(node)
-        return whose
+        due, _, node, _ = self._ends[0]
+        self._order = self._changed[node] = self._order + 1
+        return self.nodes[node].end(due)
 
-    def _foresee(self, node: int) -> None:
-        one = self.nodes[node]
-        one.version += 1
-        due = one.due()
-        if due < math.inf:
-            self._order += 1
-            heapq.heappush(self._ends, (due, self._order, node, one.version))
+    def _foresee(self) -> None:
+        ends = self._ends
+        for number, order in self._changed.items():
+            node = self.nodes[number]
+            node.version += 1
+            end = (node.due(), order, number, node.version)
+            if ends and ends[0][2] == number:  # void by now
+                heapq.heapreplace(ends, end)
+            else:
+                heapq.heappush(ends, end)
+        self._changed.clear()
 
 
 def pieces_of(work: Work, site: Site) -> list[tuple[str, Any, float, float]]:
     """(kind, name, seconds, cores) of the pieces of a work after its idle seconds, one after the other."""
-    busy = work.seconds - work.idle
+    seconds, idle, cores, python, device = work
+    busy = seconds - idle
+    if device is not None:
+        return [("device", device, busy, 0.0)] if busy > 0 else []
     found = []
-    if work.device is not None:
-        found.append(("device", work.device, busy, 0.0))
-    else:
+    if (held := busy * python) > 0:
         kind = "cores" if site.process is None else "python"  # who has an interpreter alone waits for nobody there
-        found.append((kind, site.process, busy * work.python, 1.0))
-        found.append(("cores", None, busy * (1.0 - work.python), work.cores))
-    return [piece for piece in found if piece[2] > 0]
-
-
-def _left(pool: Pool) -> float:
-    """Seconds until the next piece of a pool ends at its pace."""
-    return max(0.0, (pool.pieces[0][0] - pool.clock) / pool.pace) if pool.pieces else math.inf
+        found.append((kind, site.process, held, 1.0))
+    if (rest := busy * (1.0 - python)) > 0:
+        found.append(("cores", None, rest, cores))
+    return found

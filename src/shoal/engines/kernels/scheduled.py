@@ -104,9 +104,12 @@ class ScheduledKernel(Kernel):
         self._queue(worker, self.virtual_now)
 
     def join(self, body: Worker, workers: Iterable[Worker]) -> list[Worker]:
-        workers = list(workers)
+        left = list(workers)
         with self.lock:
-            while not all(w.ended for w in workers):
+            while left:
+                if left[-1].ended:
+                    left.pop()  # each is looked at once: the body is woken for every one of them
+                    continue
                 self._lay_down(body, "leaving its system")
                 self._suspend(body, None)
         return []
@@ -114,17 +117,17 @@ class ScheduledKernel(Kernel):
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
         cost, around = self._cost(name, args), self.engine.around
         worker.busy = name
-        began = perf_counter()
+        began = self.virtual_now if self.virtual_clock else perf_counter()
         try:
             return fn(*args) if around is None else around(worker.role, name, fn, args)
         finally:
             worker.busy = None
             phases = worker.phases
-            spent = perf_counter() - began
-            began = self.virtual_now
+            spent = 0.0 if self.virtual_clock else perf_counter() - began
             self._spend(worker, cost)
             phases[name] = phases.get(name, 0.0) + (self.virtual_now - began if self.virtual_clock else spent)
-            worker.check()
+            if worker.interrupt is not None or self.engine.stop_reason is not None:
+                worker.check()
 
     def charge(self, worker: Worker, name: str, nbytes: int, partner: str) -> None:
         cost = self.costs.get(name)
@@ -145,15 +148,15 @@ class ScheduledKernel(Kernel):
 
     def _spend(self, worker: Worker, cost: float | Work) -> None:
         """Let the time go by in which a worker is at work."""
-        machine = self.machine
-        if machine is None or not isinstance(cost, Work):
-            self._pass(worker, (cost.seconds if isinstance(cost, Work) else cost) * worker.slow)
+        machine, slow = self.machine, worker.slow
+        if machine is None or type(cost) is not Work:
+            self._pass(worker, (cost.seconds if isinstance(cost, Work) else cost) * slow)
             return
         if cost.idle:
-            self._pass(worker, cost.idle * worker.slow)
+            self._pass(worker, cost.idle * slow)
         site = machine.site_of(worker)
         for kind, name, seconds, cores in pieces_of(cost, site):
-            machine.begin(worker, site.node, kind, name, seconds * worker.slow, cores, self.virtual_now)
+            machine.begin(worker, site.node, kind, name, seconds * slow, cores, self.virtual_now)
             self._next().switch()
 
     def _pass(self, worker: Worker, seconds: float) -> None:
@@ -205,7 +208,8 @@ class ScheduledKernel(Kernel):
                 break
             heapq.heappop(heap)
             if turn == worker.turn and not worker.ended:
-                self.virtual_now = max(self.virtual_now, due)
+                if due > self.virtual_now:
+                    self.virtual_now = due
                 if not worker.fiber:
                     self._newborn = worker.fiber
                     return self._hub

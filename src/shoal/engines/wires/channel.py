@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bounded channel: items in the order they were put, handed over first come, first served on both sides."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from shoal.engines.faults import Ended
@@ -59,7 +59,7 @@ class Channel(Wire):
         self._sources, self._targets = system.group(source), system.group(target)
         self._items: deque[Entry] = deque()
         self._getters: deque[Worker] = deque()
-        self._putters: deque[tuple[Worker, Entry]] = deque()
+        self._putters: OrderedDict[Worker, Entry] = OrderedDict()
         self._row = self.ledger.row(self.path, source, target, message, self.kernel.via)
         self._put_text, self._get_text = f"put {message}", f"get {message}"
         self.can_get = Condition(self.kernel, self._get_text, lambda: bool(self._items) or self._sources.ended)
@@ -97,8 +97,10 @@ class Channel(Wire):
                 self._fill_up(worker, got, n)
                 if self._max_lag is not None:
                     self._discard_stale(worker, got, self._max_lag)
+            latest = None if self._versions is None else self._versions.version
             for entry in got:
-                self._row_from(entry.sender, worker).add(entry.nbytes, self._lag(entry))
+                lag = None if latest is None or entry.version is None else latest - entry.version
+                (self._row if entry.sender is not worker else self._own_row()).add(entry.nbytes, lag)
         if by_sender:
             got.sort(key=lambda entry: entry.index)
         return [self.kernel.unwrap(worker, entry.item) for entry in got]
@@ -109,7 +111,7 @@ class Channel(Wire):
                 self.kernel.wake(getter)
             self.can_get.changed()
         if role == self.target:
-            for putter, _ in list(self._putters):
+            for putter in list(self._putters):
                 self.kernel.wake(putter)
             self.can_put.changed()
 
@@ -138,31 +140,25 @@ class Channel(Wire):
             self.can_get.changed()
         return True
 
-    def _take(self) -> Entry:
-        entry = self._items.popleft()
-        if self._putters and len(self._items) < self.capacity:
-            putter, waiting = self._putters.popleft()
-            self._items.append(waiting)
-            self.kernel.wake(putter)
-        elif self.can_put.watchers:
-            self.can_put.changed()
-        return entry
-
     def _fill_up(self, worker: Worker, got: list[Entry], n: int) -> None:
-        while self._items and len(got) < n:
-            got.append(self._take())
+        items = self._items
+        while items and len(got) < n:
+            got.append(items.popleft())
+            if self._putters and len(items) < self.capacity:
+                putter, waiting = self._putters.popitem(last=False)
+                items.append(waiting)
+                self.kernel.wake(putter)
+            elif self.can_put.watchers:
+                self.can_put.changed()
         if len(got) < n:
             self._wait_for_items(worker, got, n)
 
     def _wait_for_room(self, worker: Worker, entry: Entry) -> None:
-        pair = (worker, entry)
-        self._putters.append(pair)
+        self._putters[worker] = entry
         try:
             self.kernel.park(worker, self._put_text, f"{self.capacity} waiting, full")
         finally:
-            unserved = pair in self._putters
-            if unserved:
-                self._putters.remove(pair)
+            unserved = self._putters.pop(worker, None)
         if unserved:
             self._accept(entry)  # raises: only an ended target wakes a putter that is still in line
 
@@ -185,20 +181,14 @@ class Channel(Wire):
 
     def _discard_stale(self, worker: Worker, got: list[Entry], max_lag: int) -> None:
         """Take what is too old out of `got`. It has crossed, so it is counted; nobody reads it, so its lag is not."""
-        for entry in list(got):
-            lag = self._lag(entry)
-            if lag is not None and lag > max_lag:
-                got.remove(entry)
-                self.stale += 1
-                self.ledger.saw_drop(self.message)
-                self._row_from(entry.sender, worker).add(entry.nbytes)
+        assert self._versions is not None
+        oldest = self._versions.version - max_lag
+        for entry in [entry for entry in got if entry.version is not None and entry.version < oldest]:
+            got.remove(entry)
+            self.stale += 1
+            self.ledger.saw_drop(self.message)
+            (self._row if entry.sender is not worker else self._own_row()).add(entry.nbytes)
 
-    def _lag(self, entry: Entry) -> int | None:
-        if entry.version is None or self._versions is None:
-            return None
-        return self._versions.version - entry.version
-
-    def _row_from(self, sender: Worker, receiver: Worker) -> Row:
-        if sender is receiver:
-            return self.ledger.row(self.path, self.source, self.target, self.message, "call")
-        return self._row
+    def _own_row(self) -> Row:
+        """Of items that a worker gets from itself."""
+        return self.ledger.row(self.path, self.source, self.target, self.message, "call")

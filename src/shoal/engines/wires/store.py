@@ -56,31 +56,30 @@ class Store(Wire):
         worker = here()
         if behind >= self.keep:
             raise ConfigError(f"pull(behind={behind}) of {self.message}: it keeps {self.keep}; use keep={behind + 1}")
-        with self.kernel.lock:
+        kernel = self.kernel
+        with kernel.lock:
             if self.version < at_least:
                 self._line.wait(worker, at_least, self.version)
             kept = self._kept
-            cell = kept[max(0, len(kept) - 1 - behind)]
-            value, version = cell[0], cell[1]
-            if self._seen.get(worker) != (version, worker.epoch):
-                self._seen[worker] = (version, worker.epoch)
-                self._count(worker, cell)
-                fresh = cell[3]
-            else:
-                fresh = None
-        if fresh is not None and self.kernel.charges:
-            self.kernel.charge(worker, self._pull_text, fresh, self.owner)
-        return self.kernel.unwrap(worker, value, shared=True), version
+            value, version, maker, size = kept[-1 - behind] if behind < len(kept) else kept[0]
+            seen = (version, worker.epoch)
+            fresh = self._seen.get(worker) != seen
+            if fresh:
+                self._seen[worker] = seen
+                self._row_to(worker, maker is worker).add(size)
+        if fresh and kernel.charges:
+            kernel.charge(worker, self._pull_text, size, self.owner)
+        return kernel.unwrap(worker, value, shared=True), version
 
     def role_ended(self, role: str) -> None:
         if role == self.owner:
             self._line.give_up()
 
-    def _count(self, worker: Worker, cell: list[Any]) -> None:
+    def _row_to(self, worker: Worker, own: bool) -> Row:
+        """Of what a worker pulls; its `own` is what it published itself."""
         role = worker.roles.get(self.path, (worker.role,))[0]
-        own = cell[2] is worker
         row = self._rows.get((role, own))
         if row is None:
             via = "call" if own else self.kernel.via
             row = self._rows[role, own] = self.ledger.row(self.path, self.owner, role, self.message, via)
-        row.add(cell[3])
+        return row
