@@ -186,6 +186,16 @@ def test_modelled_figures_are_called_so_with_constants_and_sources():
     assert "modelled" not in render(made, predict(made, "impala", machine_named("laptop", made), config_of("impala")))
 
 
+def test_what_processes_need_in_order_to_share_a_card_is_told():
+    made, machine, config = profile(**SLOW), machine_named("laptop+1xt4", profile()), config_of("impala", num_actors=2)
+    words = "act on cores unless told: --device-memory-frac 0.3"
+    assert words in render(made, predict(made, "impala", machine, config))
+    assert words not in render(made, predict(made, "impala", machine, config, engine="threads"))
+    assert words not in render(made, predict(made, "impala", machine, config, act_on="cpu"))
+    given = dataclasses.replace(config, device_memory_frac=0.2)
+    assert words not in render(made, predict(made, "impala", machine, given))
+
+
 def test_a_batch_that_the_card_cannot_hold_is_told():
     made = dataclasses.replace(profile(), params=2 * 10**9)
     said = render(made, predict(made, "impala", machine_named("laptop+1xt4", made), config_of("impala")))

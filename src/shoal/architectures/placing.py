@@ -66,7 +66,7 @@ def check_cards(config: Any, engine: str) -> None:
     if count * share > 1:
         raise ConfigError(
             f"{said} for each of {count} processes, those that act and the learner's, is more than an accelerator has; "
-            f"lower --device-memory-frac to {0.9 / count:.2g}, or use fewer actors"
+            f"lower --device-memory-frac to {even_share(config):.2g}, or use fewer actors"
         )
 
 
@@ -82,6 +82,11 @@ def use_cards(fields: Mapping[str, Any]) -> None:
 def sharers(config: Any) -> int:
     """Processes that may use an accelerator: the learner's, and actors' or the one that acts for them all."""
     return 1 + (1 if hasattr(config, "requests") else config.all_actors)
+
+
+def even_share(config: Any) -> float:
+    """Share of an accelerator's memory for each process, where all take the same and a tenth is left to the driver."""
+    return 0.9 / sharers(config)
 
 
 def learns_apart(fields: Mapping[str, Any]) -> bool:

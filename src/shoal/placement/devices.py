@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from shoal.actors.samplers import way_of
+from shoal.architectures.placing import even_share
 from shoal.engines import Work
 from shoal.errors import ConfigError
 from shoal.placement.accelerators import ACCELERATORS, SOURCES, acting_s, learning_s
@@ -57,6 +58,9 @@ class Places:
     """of the constants"""
     holds: bool
     """an accelerator's memory, one batch and the params; True where it isn't known"""
+    share: float | None
+    """of an accelerator's memory that workers in processes have to be given (`device_memory_frac`), where they act on
+    one and the config gives them none"""
 
 
 def places(  # noqa: PLR0913 - what a place depends on, and what was asked for
@@ -87,13 +91,16 @@ def places(  # noqa: PLR0913 - what a place depends on, and what was asked for
     learning = (on_cores.seconds, device_learning_s(profile, machine, config)) if on_cores else (0.0, None)
     facts = ACCELERATORS.get(machine.device) if machine.devices else None
     held = rows * row_bytes(profile) + 4 * PARAM_COPIES * profile.params
+    act = choose("act", act_on, batch, seconds, apart, machine)
+    alone = act.device is not None and config.device_memory_frac is None
     return Places(
-        act=choose("act", act_on, batch, seconds, apart, machine),
+        act=act,
         learn=choose("learn", learn_on, rows, learning, "gpu0", machine),
         figures=("measured" if machine.measured else "modelled") if machine.devices else None,
         constants=None if facts is None else facts.words,
         sources={} if facts is None else SOURCES,
         holds=facts is None or held <= facts.memory_bytes,
+        share=even_share(config) if alone else None,
     )
 
 

@@ -53,6 +53,8 @@ def placed_lines(found: Prediction) -> list[str]:
         lines.append(f"  {device} is measured: by the profile, transfer included")
     else:
         lines += [f"  {device} is modelled, not measured: {places.constants}", f"  ({IN_SHORT})"]
+    if places.share is not None and found.engine == "processes":
+        lines.append(f"  workers in processes act on cores unless told: --device-memory-frac {places.share:.2g}")
     if not places.holds:
         lines.append(f"  a batch and the params are more than the memory of one {device}")
     return [*lines, ""]
