@@ -11,6 +11,7 @@ from shoal.engines.clock import Stopwatch
 from shoal.placement import layouts, measure
 from shoal.placement.compare import here
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
+from shoal.placement.rounds import Rounds
 from shoal.placement.trial import Arrangement, layout, run_trial, settling, shorten
 from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
@@ -76,16 +77,20 @@ def measure_profile(
     seconds: float,
     tell: Callable[[str], Any],
 ) -> Profile:
-    """Time the parts, then run architectures for a moment each while time is left."""
+    """Time the parts, then run architectures for a moment each while time is left, then time the parts once more."""
     watch, neighbours = Stopwatch(), measure.Neighbours()
     tell("how long the network takes to build")
     # frames make updates the dear part, and several passes over each batch too dear to measure
     architecture = architecture or ("impala" if factory.spec.shows_frames else "ppo")
     workload = make_workload(architecture, factory, network)
-    profile = measure_parts(workload, network, env_kwargs, seconds, watch, tell)
-    runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, LIMIT * seconds, tell)
-    runs.run()
-    return replace(runs.profile, measured_s=watch.seconds(), disturbed=neighbours.share())
+    with Rounds() as rounds:
+        profile = measure_parts(workload, network, env_kwargs, seconds, rounds, watch, tell)
+        left = LIMIT * seconds - rounds.cost_s
+        runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, left, tell)
+        runs.run()
+        tell("the parts once more, for how well that agrees")
+        profile = rounds.again(runs.profile, lambda: watch.seconds() > LIMIT * seconds)
+    return replace(profile, measured_s=watch.seconds(), disturbed=neighbours.share())
 
 
 def measure_parts(
@@ -93,6 +98,7 @@ def measure_parts(
     network: str,
     env_kwargs: dict[str, Any],
     seconds: float,
+    rounds: Rounds,
     watch: Stopwatch,
     tell: Callable[[str], Any],
 ) -> Profile:
@@ -103,11 +109,11 @@ def measure_parts(
         return watch.seconds() > LIMIT * seconds / 2
 
     tell("the environment alone")
-    env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"])
+    env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"], rounds)
     tell("inference over batch sizes")
-    inference = measure.measure_inference(workload, took["inference"], late)
+    inference = measure.measure_inference(workload, took["inference"], rounds, late)
     tell("updates over batch sizes")
-    update = measure.measure_update(workload, took["update"], late)
+    update = measure.measure_update(workload, took["update"], rounds, late)
     return Profile(
         version=VERSION,
         shoal=__version__,
@@ -122,9 +128,9 @@ def measure_parts(
         env_beside=env.beside,
         inference=inference,
         update=update,
-        estimate=measure.measure_estimate(workload, took["estimate"]),
-        transfer=measure.measure_transfer(took["transfer"]),
-        copy=measure.measure_copy(took["copy"]),
+        estimate=measure.measure_estimate(workload, took["estimate"], rounds),
+        transfer=measure.measure_transfer(took["transfer"], rounds),
+        copy=measure.measure_copy(took["copy"], rounds),
         trials=(),
         disturbed=0.0,
         measured_s=watch.seconds(),
