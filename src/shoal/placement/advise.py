@@ -22,6 +22,8 @@ SECONDS = 20.0
 """spent calling what is measured; compiling comes on top"""
 LIMIT = 2.0
 """times SECONDS after which no further run begins"""
+LAST = 2.4
+"""times SECONDS after which no call is timed once more"""
 LITTLE_LEARNING = 0.1
 """share of updates below which a run may be measured in shorter unrolls"""
 SHARES = {
@@ -89,7 +91,7 @@ def measure_profile(
         runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, left, tell)
         runs.run()
         tell("the parts once more, for how well that agrees")
-        profile = rounds.again(runs.profile, lambda: watch.seconds() > LIMIT * seconds)
+        profile = rounds.again(runs.profile, lambda: watch.seconds() > LAST * seconds)
     return replace(profile, measured_s=watch.seconds(), disturbed=neighbours.share())
 
 
