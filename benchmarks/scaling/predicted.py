@@ -24,6 +24,7 @@ from shoal.placement.advise import add_traces, measure_parts
 from shoal.placement.machines import machine_named
 from shoal.placement.prediction import predict
 from shoal.placement.profile import Profile, read_profile, write_profile
+from shoal.placement.rounds import Rounds
 from shoal.placement.trial import Arrangement, run_trial
 from shoal.placement.workload import Workload, make_workload
 from shoal.records.files import replace_json
@@ -67,7 +68,8 @@ def measure_profiles(given: argparse.Namespace, store: Store) -> None:
         factory = envs.resolve(env, kwargs)
         workload = make_workload("impala" if factory.spec.shows_frames else "ppo", factory, "auto")
         seconds = 0.5 if given.quick else PROFILE_S
-        profile = measure_parts(workload, "auto", kwargs, seconds, Stopwatch(), lambda _: None)
+        with Rounds() as rounds:
+            profile = measure_parts(workload, "auto", kwargs, seconds, rounds, Stopwatch(), lambda _: None)
         names = [name for name in architectures_for(factory.spec) if name in given.architectures]
         profile = add_traces(profile, workload, names, 0.05 if given.quick else TRACE_S, lambda _: None)
         write_profile(store.path_of(label), profile)

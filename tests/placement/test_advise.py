@@ -16,6 +16,7 @@ from shoal.placement import advise as advising
 from shoal.placement import measure, workload
 from shoal.placement.profile import read_profile
 from shoal.placement.render import render
+from shoal.placement.rounds import Rounds
 from shoal.placement.stages import BOXES
 from shoal.placement.verdict import advise_on
 
@@ -163,8 +164,10 @@ def test_continuous_actions_are_measured_too():
     steps()
     steps.env.close()
     work = workload.make_workload("a2c", factory, "auto")
-    assert len(measure.measure_inference(work, 0.01)["numpy"].points) == 5
-    assert measure.measure_estimate(work, 0.01).size == work.config.envs_per_actor * work.config.unroll_length
+    with Rounds() as rounds:
+        assert len(measure.measure_inference(work, 0.01, rounds)["numpy"].points) == 5
+        estimate = measure.measure_estimate(work, 0.01, rounds)
+    assert estimate.size == work.config.envs_per_actor * work.config.unroll_length
 
 
 def test_a_device_agent_acts_as_the_host_does():

@@ -9,7 +9,8 @@ import pytest
 from shoal.engines import clock
 from shoal.engines.clock import BLOCKS, Stopwatch, Usage, half_spread, measure, measure_together
 from shoal.placement import measure as measuring
-from shoal.placement.measure import as_point, with_a_core
+from shoal.placement.measure import with_a_core
+from shoal.placement.rounds import as_point
 
 
 def spin(seconds):

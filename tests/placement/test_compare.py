@@ -63,6 +63,12 @@ def test_an_unknown_noise_is_told():
     assert "not known" in render(compare(once, profile()), "a", "b")
 
 
+def test_a_machine_that_others_used_is_told():
+    told = "other programs used 0% and 40% of the cores"
+    assert told in render(compare(profile(), profile(disturbed=0.4)), "a", "b")
+    assert "other programs" not in render(compare(profile(), profile()), "a", "b")
+
+
 def test_what_differs_beside_the_figures_is_listed():
     quick = dataclasses.replace(profile().env, id="Quick-v0", settings={"fast": True})
     other = profile(env=quick, hardware=HARDWARE | {"cpu_model": "another", "jax": "1.0"}, shoal="0.2.0")

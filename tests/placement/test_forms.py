@@ -12,6 +12,7 @@ from shoal.engines import nbytes
 from shoal.placement.advise import env_facts
 from shoal.placement.measure import RandomSteps, measure_env
 from shoal.placement.profile import read_profile, write_profile
+from shoal.placement.rounds import Rounds
 from shoal.placement.twins import TwinEnv, twin_agent
 from shoal.placement.workload import made_up_actions, made_up_choices, made_up_obs
 from shoal.trees import tree_items
@@ -62,7 +63,8 @@ def test_random_steps_choose_what_is_legal(env):
 
 
 def test_a_masked_environment_is_measured():
-    timings = measure_env(envs.resolve("toy:gates"), 2, seconds=0.01)
+    with Rounds() as rounds:
+        timings = measure_env(envs.resolve("toy:gates"), 2, 0.01, rounds)
     assert [point.size for point in timings.step.points] == [1, 2, 8]
 
 

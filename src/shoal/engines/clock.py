@@ -7,7 +7,6 @@ For measurements outside a run; inside a run, work is timed by `phase`.
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from math import ceil
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
@@ -74,7 +73,7 @@ class Stopwatch:
 def measure(fn: Callable, *args: Any, seconds: float = 0.2, min_calls: int = 3, warm_up: int = 1) -> Timing:
     """Call fn(*args) again and again for `seconds`, at least `min_calls` times after `warm_up` calls that don't count.
 
-    The calls come in up to BLOCKS blocks, one after the other, for what they differ by.
+    The calls come in BLOCKS blocks, one after the other, for what they differ by; in fewer where min_calls is less.
 
     Check: of a sleep, cpu_s is near 0; of a loop on an idle machine, cpu_s is near mean_s.
     """
@@ -84,19 +83,19 @@ def measure(fn: Callable, *args: Any, seconds: float = 0.2, min_calls: int = 3, 
     alone: list[float] = []
     cpu = delay = 0.0
     began = perf_counter()
-    for block in range(1, BLOCKS + 1):
-        share, first, before = block / BLOCKS, len(spent), usage()
+    blocks = max(1, min(BLOCKS, min_calls))
+    for block in range(1, blocks + 1):
+        share, first, before = block / blocks, len(spent), usage()
         now = perf_counter()
-        while now - began < share * seconds or len(spent) < ceil(share * min_calls):
+        while now - began < share * seconds or len(spent) < max(first + 1, share * min_calls):
             start = now
             fn(*args)
             now = perf_counter()
             spent.append(now - start)
-        if calls := len(spent) - first:
-            after = usage()
-            used, delayed = after.cpu_s - before.cpu_s, max(0.0, after.delay_s - before.delay_s)
-            cpu, delay = cpu + used, delay + delayed
-            alone.append(undisturbed(sum(spent[first:]), used, delayed) / calls)
+        after = usage()
+        used, delayed = after.cpu_s - before.cpu_s, max(0.0, after.delay_s - before.delay_s)
+        cpu, delay = cpu + used, delay + delayed
+        alone.append(undisturbed(sum(spent[first:]), used, delayed) / (len(spent) - first))
     calls = len(spent)
     median, p99 = np.quantile(spent, (0.5, 0.99))
     return Timing(calls, float(median), sum(spent) / calls, float(p99), cpu / calls, delay / calls, half_spread(alone))

@@ -14,6 +14,7 @@ from shoal.placement.arithmetic import count_flops
 from shoal.placement.compare import here
 from shoal.placement.passing import measure_passing
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
+from shoal.placement.rounds import Rounds
 from shoal.placement.traces import measure_trace
 from shoal.placement.trial import Arrangement, layout, run_trial, settling, shorten
 from shoal.placement.unit_costs import episode_length
@@ -26,6 +27,8 @@ SECONDS = 20.0
 """spent calling what is measured; compiling comes on top"""
 LIMIT = 2.0
 """times SECONDS after which no further run begins"""
+LAST = 2.4
+"""times SECONDS after which no call is timed once more"""
 LITTLE_LEARNING = 0.1
 """share of updates below which a run may be measured in shorter unrolls"""
 SHARES = {
@@ -88,17 +91,21 @@ def measure_profile(
     tell: Callable[[str], Any],
     measured: Sequence[str] = (),
 ) -> Profile:
-    """Time the parts, then run architectures for a moment each while time is left."""
+    """Time the parts, then run architectures for a moment each while time is left, then time the parts once more."""
     watch, neighbours = Stopwatch(), measure.Neighbours()
     tell("how long the network takes to build")
     # frames make updates the dear part, and several passes over each batch too dear to measure
     architecture = architecture or ("impala" if factory.spec.shows_frames else "ppo")
     workload = make_workload(architecture, factory, network)
-    profile = measure_parts(workload, network, env_kwargs, seconds, watch, tell)
-    profile = add_traces(profile, workload, (architecture, *measured), SHARES["trace"] * seconds, tell)
-    runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, LIMIT * seconds, tell)
-    runs.run()
-    return replace(runs.profile, measured_s=watch.seconds(), disturbed=neighbours.share())
+    with Rounds() as rounds:
+        profile = measure_parts(workload, network, env_kwargs, seconds, rounds, watch, tell)
+        profile = add_traces(profile, workload, (architecture, *measured), SHARES["trace"] * seconds, tell)
+        left = LIMIT * seconds - rounds.cost_s
+        runs = Runs(profile, workload, watch, SHARES["trial"] * seconds, left, tell)
+        runs.run()
+        tell("the parts once more, for how well that agrees")
+        profile = rounds.again(runs.profile, lambda: watch.seconds() > LAST * seconds)
+    return replace(profile, measured_s=watch.seconds(), disturbed=neighbours.share())
 
 
 def measure_parts(
@@ -106,6 +113,7 @@ def measure_parts(
     network: str,
     env_kwargs: dict[str, Any],
     seconds: float,
+    rounds: Rounds,
     watch: Stopwatch,
     tell: Callable[[str], Any],
 ) -> Profile:
@@ -116,11 +124,11 @@ def measure_parts(
         return watch.seconds() > LIMIT * seconds / 2
 
     tell("the environment alone")
-    env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"])
+    env = measure.measure_env(factory, workload.config.envs_per_actor, took["env"], rounds)
     tell("inference over batch sizes")
-    inference = measure.measure_inference(workload, took["inference"], late)
+    inference = measure.measure_inference(workload, took["inference"], rounds, late)
     tell("updates over batch sizes")
-    update = measure.measure_update(workload, took["update"], late)
+    update = measure.measure_update(workload, took["update"], rounds, late)
     tell("messages between workers")
     passing = measure_passing(took["passing"])
     return Profile(
@@ -138,9 +146,9 @@ def measure_parts(
         env_beside=env.beside,
         inference=inference,
         update=update,
-        estimate=measure.measure_estimate(workload, took["estimate"]),
-        transfer=measure.measure_transfer(took["transfer"]),
-        copy=measure.measure_copy(took["copy"]),
+        estimate=measure.measure_estimate(workload, took["estimate"], rounds),
+        transfer=measure.measure_transfer(took["transfer"], rounds),
+        copy=measure.measure_copy(took["copy"], rounds),
         traces=(),
         passing=passing,
         trials=(),

@@ -13,6 +13,7 @@ from shoal import __version__
 from shoal.errors import ConfigError
 from shoal.placement.layouts import key_of, layout_words
 from shoal.placement.profile import Curve, Point, Profile
+from shoal.placement.verdict import disturbance
 from shoal.records import hardware
 
 MACHINE = (
@@ -68,6 +69,8 @@ class Comparison:
     """(what, in A, in B)"""
     alone: list[tuple[str, str]]
     """(A or B, what only that one measured)"""
+    disturbed: tuple[float, float]
+    """shares of the cores that other programs used while A and B were measured"""
 
 
 def compare(a: Profile, b: Profile) -> Comparison:
@@ -86,7 +89,7 @@ def compare(a: Profile, b: Profile) -> Comparison:
     rows = [_row(key, mine[key], other[key]) for key in mine if key in other]
     alone = [("A", _words(key)) for key in mine if key not in other]
     alone += [("B", _words(key)) for key in other if key not in mine]
-    return Comparison(rows, differing(facts(a), facts(b)), alone)
+    return Comparison(rows, differing(facts(a), facts(b)), alone, (disturbance(a), disturbance(b)))
 
 
 def check_same_work(a: Profile, b: Profile) -> None:

@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,12 +11,13 @@ import jax
 import numpy as np
 import psutil
 
-from shoal.engines.clock import Stopwatch, Timing, Together, measure, measure_together, usage
+from shoal.engines.clock import Stopwatch, Together, measure, measure_together, usage
 from shoal.envs import EnvFactory
 from shoal.envs.masks import choose_legal
 from shoal.losses.returns import gae, vtrace
 from shoal.placement import workload as made
 from shoal.placement.profile import Beside, Curve, Point
+from shoal.placement.rounds import Rounds, Within, as_point
 from shoal.placement.trial import batch_trajectories
 from shoal.placement.workload import Workload
 from shoal.records.hardware import usable_cores
@@ -70,11 +71,11 @@ class RandomSteps:
         self.env.reset(made.SEED)
         self._obs = self.env.recv().obs
 
-    def time_resets(self, seconds: float) -> Point:
+    def time_resets(self, rounds: Rounds, seconds: float) -> Point:
         """A reset once the first is over; the first itself where it took too long to do it again."""
         if self.reset_point.mean_s > SLOW_CALL_S:
             return self.reset_point
-        return as_point(self.env.num_envs, measure(self.reset, seconds=seconds, min_calls=3, warm_up=0))
+        return rounds.time(self.env.num_envs, self.reset, seconds, warm_up=0)
 
     def __call__(self) -> None:
         self.env.send(self._next_actions(self._calls % ACTION_ROWS))
@@ -95,7 +96,7 @@ class RandomSteps:
         return self._valid / max(1, self._calls * self.env.num_envs)
 
 
-def measure_env(factory: EnvFactory, num_envs: int, seconds: float) -> EnvTimings:
+def measure_env(factory: EnvFactory, num_envs: int, seconds: float, rounds: Rounds) -> EnvTimings:
     """Step and reset times at 1, num_envs and 4 * num_envs environments, and whether two threads make it faster.
 
     More environments are left out where they would take too long to reset or to step.
@@ -103,22 +104,24 @@ def measure_env(factory: EnvFactory, num_envs: int, seconds: float) -> EnvTiming
     Raises:
       EnvironmentFault: the environment broke its own declaration.
     """
-    with ExitStack() as stack:
 
-        def start(size: int, first_index: int = 0) -> RandomSteps:
-            steps = RandomSteps(factory, size, first_index)
-            stack.callback(steps.env.close)
-            return steps
+    def start(size: int, first_index: int = 0) -> RandomSteps:
+        steps = RandomSteps(factory, size, first_index)
+        rounds.open.callback(steps.env.close)
+        return steps
 
-        usual = start(num_envs)
-        points = [_time_steps(usual, seconds)]
-        valid_frac = usual.valid_frac
-        beside = measure_beside([usual, start(num_envs, num_envs)], seconds)
-        reset = usual.time_resets(seconds / 4)
-        if num_envs > 1:
-            points.insert(0, _time_steps(start(1), seconds))
-        if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
-            points.append(_time_steps(start(4 * num_envs), seconds))
+    def time_steps(steps: RandomSteps) -> Point:
+        return rounds.time(steps.env.num_envs, steps, seconds, min_calls=5)
+
+    usual = start(num_envs)
+    points = [time_steps(usual)]
+    valid_frac = usual.valid_frac
+    beside = measure_beside([usual, start(num_envs, num_envs)], seconds)
+    reset = usual.time_resets(rounds, seconds / 4)
+    if num_envs > 1:
+        points.insert(0, time_steps(start(1)))
+    if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
+        points.append(time_steps(start(4 * num_envs)))
     return EnvTimings(Curve(points=tuple(points)), reset, valid_frac, beside)
 
 
@@ -140,22 +143,20 @@ def with_a_core(together: Together) -> float:
     return sum(together.calls_per_s) * max(1.0, min(1.0, together.wanted) / max(together.cpu, 1e-9))
 
 
-def _time_steps(steps: RandomSteps, seconds: float) -> Point:
-    return as_point(steps.env.num_envs, measure(steps, seconds=seconds, min_calls=5))
-
-
-def measure_inference(workload: Workload, seconds: float, enough: Enough = never) -> dict[str, Curve]:
+def measure_inference(workload: Workload, seconds: float, rounds: Rounds, enough: Enough = never) -> dict[str, Curve]:
     """Acting, from host observations to host actions, over batch sizes: in NumPy where agents act so, and in JAX on
     the first device of every platform."""
     agent, curves = workload.parts.agent, {}
     on_host = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(agent.bind(workload.params)))
     if on_host:
-        curves["numpy"] = _sweep(INFERENCE_SIZES, partial(act_call, workload, agent), seconds, enough)
+        curves["numpy"] = _sweep(INFERENCE_SIZES, partial(act_call, workload, agent), seconds, rounds, enough)
     in_jax = made.device_agent(workload) if on_host else agent
     for platform, device in first_devices().items():
         sizes = FRAME_SIZES if platform == "cpu" and agent.sees_frames else INFERENCE_SIZES
-        with jax.default_device(device):
-            curves[platform] = _sweep(sizes, partial(act_call, workload, in_jax), seconds, enough)
+        within = partial(jax.default_device, device)
+        with within():
+            prepare = partial(act_call, workload, in_jax)
+            curves[platform] = _sweep(sizes, prepare, seconds, rounds, enough, within=within)
     return curves
 
 
@@ -167,7 +168,7 @@ def act_call(workload: Workload, agent: Any, size: int) -> Callable[[], Any]:
     return lambda: agent.act(bound, obs, memory, noise)
 
 
-def measure_update(workload: Workload, seconds: float, enough: Enough = never) -> dict[str, Curve]:
+def measure_update(workload: Workload, seconds: float, rounds: Rounds, enough: Enough = never) -> dict[str, Curve]:
     """The architecture's own learner on batches of several lengths, on the first device of every platform."""
     config = dataclasses.replace(workload.config, learning_rate=made.HARMLESS_RATE)
     envs, length = config.envs_per_actor * batch_trajectories(config), config.unroll_length
@@ -175,10 +176,11 @@ def measure_update(workload: Workload, seconds: float, enough: Enough = never) -
     lengths = sorted({max(2, round(length * share)) for share in shares})
     curves = {}
     for platform, device in first_devices().items():
-        with jax.default_device(device):
+        within = partial(jax.default_device, device)
+        with within():
             learner = workload.module.make_learner(config, workload.parts.agent)
             prepare = partial(update_call, workload, learner, num_envs=envs)
-            curves[platform] = _sweep(lengths, prepare, seconds, enough, unit=envs)
+            curves[platform] = _sweep(lengths, prepare, seconds, rounds, enough, envs, within)
     return curves
 
 
@@ -194,7 +196,7 @@ def update_call(workload: Workload, learner: Any, length: int, num_envs: int) ->
     return call
 
 
-def measure_estimate(workload: Workload, seconds: float) -> Point:
+def measure_estimate(workload: Workload, seconds: float, rounds: Rounds) -> Point:
     """Advantages of one batch alone: V-trace where the architecture corrects for lag, else GAE."""
     config = workload.config
     num_envs = config.envs_per_actor * batch_trajectories(config)
@@ -206,11 +208,10 @@ def measure_estimate(workload: Workload, seconds: float) -> Point:
         compiled = jax.jit(lambda reward, value: vtrace(reward, value, *flags, np.zeros_like(batch.reward), **settings))
     else:
         compiled = jax.jit(lambda reward, value: gae(reward, value, *flags, **settings))
-    timing = measure(lambda: jax.block_until_ready(compiled(batch.reward, value)), seconds=seconds)
-    return as_point(batch.reward.size, timing)
+    return rounds.time(batch.reward.size, lambda: jax.block_until_ready(compiled(batch.reward, value)), seconds)
 
 
-def measure_transfer(seconds: float) -> dict[str, Curve]:
+def measure_transfer(seconds: float, rounds: Rounds) -> dict[str, Curve]:
     """Host memory to the first device of every platform but the CPU, over bytes."""
 
     def call(device: Any, size: int) -> Callable[[], Any]:
@@ -218,13 +219,13 @@ def measure_transfer(seconds: float) -> dict[str, Curve]:
         return lambda: jax.device_put(data, device).block_until_ready()
 
     others = {name: device for name, device in first_devices().items() if name != "cpu"}
-    return {name: _sweep(TRANSFER_BYTES, partial(call, device), seconds) for name, device in others.items()}
+    return {name: _sweep(TRANSFER_BYTES, partial(call, device), seconds, rounds) for name, device in others.items()}
 
 
-def measure_copy(seconds: float) -> Point:
+def measure_copy(seconds: float, rounds: Rounds) -> Point:
     """One thread copies COPY_BYTES from one place in memory to another, by NumPy."""
     source, target = np.ones(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
-    return as_point(COPY_BYTES, measure(np.copyto, target, source, seconds=seconds, min_calls=4))
+    return rounds.time(COPY_BYTES, lambda: np.copyto(target, source), seconds, min_calls=4)
 
 
 def first_devices() -> dict[str, Any]:
@@ -261,17 +262,14 @@ def all_devices() -> list[dict[str, Any]]:
     return [{"platform": d.platform, "kind": d.device_kind, "id": d.id} for d in jax.devices()]
 
 
-def as_point(size: int, timing: Timing) -> Point:
-    """A timing with the size it belongs to."""
-    return Point(size=size, **timing._asdict())
-
-
 def _sweep(
     counts: Iterable[int],
     prepare: Callable[[int], Callable[[], Any]],
     seconds: float,
+    rounds: Rounds,
     enough: Enough = never,
     unit: int = 1,
+    within: Within = nullcontext,
 ) -> Curve:
     """Time calls over growing counts; a point's size is count * unit.
 
@@ -282,5 +280,5 @@ def _sweep(
         slow = points and points[-1].median_s * count * unit / points[-1].size > SLOW_CALL_S
         if slow or (len(points) > 1 and enough()):
             break
-        points.append(as_point(count * unit, measure(prepare(count), seconds=seconds, min_calls=3)))
+        points.append(rounds.time(count * unit, prepare(count), seconds, within=within))
     return Curve(points=tuple(points))

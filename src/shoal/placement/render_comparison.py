@@ -2,7 +2,8 @@
 """Two profiles beside one another as a person reads them. Plain text, so that a log and a terminal show the same."""
 
 from shoal.placement.compare import Comparison, Row
-from shoal.records.readable import count, plus_minus
+from shoal.placement.verdict import WORTH_A_WARNING
+from shoal.records.readable import count, percent, plus_minus
 
 WIDEST = 52
 """characters of a part's name before its figures"""
@@ -21,6 +22,9 @@ def render(found: Comparison, a: str, b: str) -> str:
     outside = [row for row in found.rows if row.within is False]
     lines += ["", f"  {len(outside)} of {len(found.rows)} differ by more than the noise of both"]
     lines += [f"  only in {name}: {what}" for name, what in found.alone]
+    if max(found.disturbed) > WORTH_A_WARNING:
+        shares = " and ".join(percent(share) for share in found.disturbed)
+        lines.append(f"  other programs used {shares} of the cores: what that does to caches is in no noise")
     return "\n".join(lines)
 
 
