@@ -5,10 +5,13 @@ import dataclasses
 
 import pytest
 
-from placement.made_up import profile, trace
+from placement.made_up import profile, trace, trial
 from shoal.errors import ConfigError
+from shoal.placement.allowed import Allowed
 from shoal.placement.machines import MachineFacts
-from shoal.placement.ranking import Bounds, rank
+from shoal.placement.ranking import rank
+from shoal.placement.render_ranking import render
+from shoal.placement.verdict import advise_on
 
 FOUR = MachineFacts(name="four", cores=4)
 KNOWN = dataclasses.replace(
@@ -27,11 +30,11 @@ def test_every_architecture_is_ranked_in_several_layouts_fastest_first():
 
 
 def test_nothing_outside_the_limits_is_ranked():
-    fresh = rank(KNOWN, FOUR, Bounds(max_lag=0.0))
+    fresh = rank(KNOWN, FOUR, Allowed(max_lag=0.0))
     assert {one.architecture for one in fresh} == {"ppo"}
-    once = rank(KNOWN, FOUR, Bounds(max_reuse=1.0))
+    once = rank(KNOWN, FOUR, Allowed(max_reuse=1.0))
     assert {one.architecture for one in once} == {"impala"}
-    assert rank(KNOWN, FOUR, Bounds(max_lag=0.0, max_reuse=1.0)) == []
+    assert rank(KNOWN, FOUR, Allowed(max_lag=0.0, max_reuse=1.0)) == []
 
 
 def test_environments_that_have_no_name_stay_in_one_process():
@@ -42,9 +45,27 @@ def test_environments_that_have_no_name_stay_in_one_process():
 @pytest.mark.parametrize(("fields", "said"), [({"max_lag": -1.0}, "--max-lag -1"), ({"max_reuse": 0.0}, "--max-reuse")])
 def test_limits_that_make_no_sense(fields, said):
     with pytest.raises(ConfigError, match=said):
-        Bounds(**fields)
+        Allowed(**fields)
+
+
+def test_advice_keeps_to_the_limits():
+    runs = (trial("ppo"), trial("impala", engine="threads", actors=2), trial("a2c"))
+    made = profile(trials=runs)
+    assert advise_on(made).best.architecture == "ppo"
+    assert advise_on(made, allowed=Allowed(max_reuse=1.0)).best.architecture != "ppo"
+    with pytest.raises(ConfigError, match="nothing that was tried stays within reuse up to 0.5"):
+        advise_on(made, allowed=Allowed(max_reuse=0.5))
+
+
+def test_a_ranking_as_text():
+    found = rank(KNOWN, FOUR)
+    text = render(found, Allowed(max_lag=9.0), most=3)
+    assert text.count("steps/s") == 1
+    assert "within lag up to 9" in text
+    assert f"3 of {len(found)}" in text
+    assert "none" in render([], Allowed(max_lag=0.5))
 
 
 def test_limits_in_words():
-    assert Bounds(max_lag=2.0, max_reuse=4.0).words == "lag up to 2, reuse up to 4"
-    assert Bounds().words == ""
+    assert Allowed(max_lag=2.0, max_reuse=4.0).words == "lag up to 2, reuse up to 4"
+    assert Allowed().words == ""

@@ -34,6 +34,10 @@ class Advise:
     """mlp, nature_cnn, impala_cnn, lstm, gru, your own package.module:Class, or auto: by the form of an observation"""
     env_kwargs: str = "{}"
     """settings of the environment, as a JSON object"""
+    max_lag: float | None = None
+    """recommend nothing that learns from data more updates old than this, in the mean"""
+    max_reuse: float | None = None
+    """recommend nothing that learns from each row more often than this"""
     json: Path | None = None
     """also write what was measured, or merged, to this file"""
     profile: Path | None = None
@@ -60,6 +64,7 @@ def run(argv: Sequence[str], seconds: float | None = None) -> int:
     """
     form = parse_command(Advise, argv, PROG)
     check(form)
+    allowed_by(form)
     if form.arch is not None:
         registry.load(form.arch)
     if form.json is not None:
@@ -114,7 +119,8 @@ def read(form: Advise, path: Path) -> int:
         wanted = "" if form.arch is None else f" of {form.arch}"
         raise ConfigError(f"profile {path} holds no run{wanted}; measure again with shoal advise --json")
     note_differences(profile)
-    show(advise_on(profile, form.arch), profile, console_for_output(), form.json)
+    allowed = allowed_by(form)
+    show(advise_on(profile, form.arch, allowed), profile, allowed, form.json)
     return 0
 
 
@@ -135,11 +141,12 @@ def measure(form: Advise, env: str, seconds: float | None) -> int:
             network=form.network,
             env_kwargs=env_kwargs,
             measured=read_measured(form.measure),
+            allowed=allowed_by(form),
             json_path=form.json,
             seconds=SECONDS if seconds is None else seconds,
             tell=(lambda what: status.update(f"measuring {what}")) if status else (lambda _: None),
         )
-    show(advice, profile, console, form.json)
+    show(advice, profile, allowed_by(form), form.json)
     return 0
 
 
@@ -150,10 +157,23 @@ def console_for_output() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, color_system=None)
 
 
-def show(advice: Any, profile: Any, console: Console, written: Path | None) -> None:
-    """Print the advice, and where the profile went."""
-    from shoal.placement.render import render
+def allowed_by(form: Advise) -> Any:
+    """What --max-lag and --max-reuse allow."""
+    from shoal.placement.allowed import Allowed
 
+    return Allowed(max_lag=form.max_lag, max_reuse=form.max_reuse)
+
+
+def show(advice: Any, profile: Any, allowed: Any, written: Path | None) -> None:
+    """Print the advice, the ranking of all whose parts were timed, and where the profile went."""
+    from shoal.placement.machines import machine_named
+    from shoal.placement.ranking import rank
+    from shoal.placement.render import render
+    from shoal.placement.render_ranking import render as render_ranking
+
+    console = console_for_output()
     console.print(render(advice, profile, console.width), highlight=False)
+    if profile.traces:
+        print(render_ranking(rank(profile, machine_named("here", profile), allowed), allowed))
     if written is not None:
         print(f"\nprofile: {written}")

@@ -10,6 +10,7 @@ from shoal import __version__, envs
 from shoal.architectures import registry
 from shoal.engines.clock import Stopwatch
 from shoal.placement import layouts, measure
+from shoal.placement.allowed import ANY, Allowed
 from shoal.placement.arithmetic import count_flops
 from shoal.placement.compare import here
 from shoal.placement.passing import measure_passing
@@ -52,6 +53,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
     network: str = "auto",
     env_kwargs: dict[str, Any] | None = None,
     measured: Sequence[str] = (),
+    allowed: Allowed = ANY,
     json_path: Path | None = None,
     seconds: float = SECONDS,
     tell: Callable[[str], Any] = lambda _: None,
@@ -62,6 +64,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
       env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
       architecture: the one whose stages are wanted; None for whichever is recommended.
       measured: architectures whose parts are timed too, so that `predict` knows their costs.
+      allowed: how stale and how often used data may be in what is recommended.
       json_path: a file for the profile.
       seconds: how long to call what is measured; less is noisier.
       tell: called with what is being measured.
@@ -79,7 +82,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
     profile = measure_profile(factory, architecture, network, env_kwargs or {}, seconds, tell, measured)
     if json_path is not None:
         write_profile(json_path, profile)
-    return advise_on(profile, architecture), profile
+    return advise_on(profile, architecture, allowed), profile
 
 
 def measure_profile(

@@ -16,7 +16,7 @@ from shoal.errors import ConfigError
 from shoal.placement.devices import On, Places, on_devices, places, served
 from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
-from shoal.placement.trial import batch_trajectories, passes
+from shoal.placement.trial import batch_trajectories, layout, passes
 from shoal.placement.unit_costs import costs
 from shoal.placement.watch import Reading, watched
 from shoal.records.readable import percent
@@ -60,6 +60,8 @@ class Prediction:
     engine: str
     settings: dict[str, Any]
     """fields that differ from the preset"""
+    layout: dict[str, int]
+    """the fields that say where work runs and how much of it at a time"""
     places: Places
     """on cores or accelerators"""
     env_steps_per_s: float
@@ -133,6 +135,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         machine=machine,
         engine=engine,
         settings=changed(preset, asked),
+        layout=layout(asked),
         places=where,
         env_steps_per_s=(profile.valid_frac if coarse else 1.0) * (last.env_steps - first.env_steps) / seconds,
         updates_per_s=(last.updates - first.updates) / seconds,

@@ -6,6 +6,8 @@ import math
 import shlex
 from dataclasses import dataclass, replace
 
+from shoal.errors import ConfigError
+from shoal.placement.allowed import ANY, Allowed
 from shoal.placement.bounds import env_kind, usual_step
 from shoal.placement.layouts import (
     CONSIDERED,
@@ -62,18 +64,25 @@ class Advice:
     reasons: list[str]
 
 
-def advise_on(profile: Profile, architecture: str | None = None) -> Advice:
+def advise_on(profile: Profile, architecture: str | None = None, allowed: Allowed = ANY) -> Advice:
     """Everything that can be said about a profile that holds at least one run.
 
     Args:
       architecture: the one whose stages are wanted; None for the best one's.
+      allowed: how stale and how often used data may be in what is recommended.
+
+    Raises:
+      ConfigError: nothing stays within that.
 
     Check: a profile read back from its file gives the same advice.
     """
-    choices = sorted(consider(profile), key=lambda trial: -trial.env_steps_per_s)
+    tried = sorted(consider(profile), key=lambda trial: -trial.env_steps_per_s)
+    choices = [trial for trial in tried if allowed.admit(trial.lag_mean, trial.passes)]
+    if not choices:
+        raise ConfigError(f"nothing that was tried stays within {allowed.words}; raise --max-lag or --max-reuse")
     best = choose(choices)
     choices = [t for t in choices if t.same_learning or t.architecture == best.architecture]
-    measured = [t for t in choices if not t.simulated]
+    measured = [t for t in tried if not t.simulated]
     asked = [t for t in measured if t.architecture == architecture and not t.changed]
     trial = asked[0] if asked else best if not best.simulated else measured[0]
     rows = stages(profile, trial)
