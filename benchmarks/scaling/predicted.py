@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--environments", nargs="+", default=list(ENVIRONMENTS), choices=ENVIRONMENTS)
     parser.add_argument("--architectures", nargs="+", default=list(predicted_errors.ARCHITECTURES))
     parser.add_argument("--half", type=int, default=0, choices=(0, 1, 2), help="of the cases; default both")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each run; default 10")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each run; default 5")
     given = parser.parse_args()
     if given.quick:
         given.environments, given.architectures, given.seconds = ["CartPole"], ["a2c", "dqn"], 0.2

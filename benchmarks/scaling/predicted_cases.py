@@ -40,8 +40,7 @@ class Layout(NamedTuple):
 
 ALONE = Layout("inline", 1, 8)
 LAYOUTS = (
-    Layout("threads", 1, 8), Layout("threads", 2, 4), Layout("threads", 8, 1), Layout("processes", 1, 8),
-    Layout("processes", 2, 4), Layout("processes", 4, 2),
+    Layout("threads", 2, 4), Layout("threads", 8, 1), Layout("processes", 2, 4), Layout("processes", 4, 2),
 )  # fmt: skip
 PEERS: dict[str, dict[str, Layout]] = {
     "ppo": {
@@ -49,7 +48,6 @@ PEERS: dict[str, dict[str, Layout]] = {
         "CleanRL (four in the loop)": Layout("inline", 1, 4),
         "RLlib (two runners of one)": Layout("processes", 2, 1),
     },
-    "a2c": {"Stable-Baselines3 (one environment in the loop)": Layout("inline", 1, 1)},
     "appo": {
         "Sample Factory (a worker a core, two each)": Layout("processes", 2, 2),
         "RLlib (two runners of one)": Layout("processes", 2, 1),

@@ -22,7 +22,8 @@ def render(found: Sequence[Prediction], allowed: Allowed = ANY, most: int = MOST
     for one in found[:most]:
         words = layout_words(one.layout, one.engine)
         figures = f"{count(one.env_steps_per_s):>9}{one.lag_mean:>6.1f}{one.reuse:>7.3g}"
-        lines.append(f"  {one.architecture:<9}{words:<44}{figures}  {one.limit}")
+        limit = one.limit.partition(" (")[0]
+        lines.append(f"  {one.architecture:<9}{words:<44}{figures}  {limit}")
     if len(found) > most:
         lines.append(f"  the first {most} of {len(found)}; each of them: shoal predict ARCH --profile FILE")
     return "\n".join(lines)
