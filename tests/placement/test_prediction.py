@@ -188,6 +188,17 @@ def test_what_no_profile_knows_is_refused():
         predict(profile(), "dqn", MANY)
 
 
+def test_learners_in_step_share_the_rows_of_a_batch_and_the_cores():
+    made = dataclasses.replace(profile(step=(0.0, 1e-9), inference={"numpy": (0.0, 1e-9)}), architecture="a2c",
+                               update={"cpu": learner_of(1e4)})  # fmt: skip
+    fields = {"num_actors": 4, "envs_per_actor": 4, "unroll_length": 32}
+    one, four = (predict(made, "a2c", MANY, config_of("a2c", learners=n, **fields)).env_steps_per_s for n in (1, 4))
+    assert four == pytest.approx(4 * one, rel=0.01)
+    single = MachineFacts(name="one", cores=1)
+    together = predict(made, "a2c", single, config_of("a2c", learners=4, **fields)).env_steps_per_s
+    assert together == pytest.approx(one, rel=0.01)
+
+
 def test_learners_apart_are_refused():
     config = config_of("a2c", learners=2, num_actors=2, optimisation="async")
     with pytest.raises(ConfigError, match="optimisation='async' cannot be predicted yet"):

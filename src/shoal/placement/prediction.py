@@ -162,6 +162,11 @@ def refuse_unknown(profile: Profile, architecture: str, config: Any) -> None:
             f"sampler={config.sampler!r} with env_workers={config.env_workers} cannot be predicted yet: environments "
             "step beside their actor there; use --sampler serial and env_workers 0"
         )
+    if getattr(config, "learner_processes", 1) > 1:
+        raise ConfigError(
+            f"learner_processes={config.learner_processes} cannot be predicted yet: what their sums of gradients cost "
+            "is not measured; use --learners alone"
+        )
     if getattr(config, "apart", False):
         raise ConfigError(
             f"optimisation={config.optimisation!r} cannot be predicted yet: the costs of learners that are apart are "

@@ -75,9 +75,10 @@ def traced(trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
         return {}
     found = {}
     for name, curve in trace.phases.items():
-        found[name] = work_at(curve, rows_of(name, config), speed, IN_XLA if name in COMPILED else 1.0)._replace(
-            idle=0.0
-        )
+        shares = learners_of(config) if name == "update" else 1
+        python = IN_XLA if name in COMPILED else 1.0
+        work = work_at(curve, max(1, rows_of(name, config) // shares), speed, python)
+        found[name] = work._replace(idle=0.0, cores=shares * work.cores)
     return found
 
 
@@ -88,8 +89,16 @@ def learnt(profile: Profile, trace: Trace | None, config: Any, speed: float) -> 
         rows = config.envs_per_actor * config.unroll_length
         found["assemble"] = Work(overhead_per_row(profile) * rows / speed, python=1.0)
     if trace is None or trace.architecture == profile.architecture:
-        found["update"] = update_work(profile, passes(config), batch_rows(config), speed)
+        shares = learners_of(config)
+        work = update_work(profile, passes(config), max(1, batch_rows(config) // shares), speed)
+        found["update"] = work._replace(cores=shares * work.cores)
     return found
+
+
+def learners_of(config: Any) -> int:
+    """Learners in step, each of which computes on its share of the rows, all at the same time; their sums of gradients
+    are taken to cost nothing."""
+    return getattr(config, "learners", 1)
 
 
 MESSAGES = ("TRAJ", "TRANS", "BATCH", "PRIO", "GRAD")
