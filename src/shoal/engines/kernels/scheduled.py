@@ -114,22 +114,21 @@ class ScheduledKernel(Kernel):
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
         cost = self._cost(name, args)
         worker.busy = name
-        began = perf_counter()
+        began, began_real = self.virtual_now, perf_counter()
         try:
             return fn(*args)
         finally:
             worker.busy = None
             phases = worker.phases
-            spent = perf_counter() - began
-            began = self.virtual_now
-            self._spend(worker, cost)
+            spent = perf_counter() - began_real
+            self.spend(worker, cost)
             phases[name] = phases.get(name, 0.0) + (self.virtual_now - began if self.virtual_clock else spent)
             worker.check()
 
     def charge(self, worker: Worker, name: str, nbytes: int, partner: str) -> None:
         cost = self.costs.get(name)
         if cost is not None:
-            self._spend(worker, cost(nbytes) if callable(cost) else cost)
+            self.spend(worker, cost(nbytes) if callable(cost) else cost)
         if self.machine is not None and self.machine.link is not None:
             self._cross(worker, self.machine, nbytes, partner)
         worker.check()
@@ -143,7 +142,7 @@ class ScheduledKernel(Kernel):
             machine.begin(worker, node, "link", None, nbytes / machine.link.bytes_per_s, 0.0, self.virtual_now)
             self._next().switch()
 
-    def _spend(self, worker: Worker, cost: float | Work) -> None:
+    def spend(self, worker: Worker, cost: float | Work) -> None:
         """Let the time go by in which a worker is at work."""
         machine = self.machine
         if machine is None or not isinstance(cost, Work):
@@ -155,6 +154,18 @@ class ScheduledKernel(Kernel):
         for kind, name, seconds, cores in pieces_of(cost, site):
             machine.begin(worker, site.node, kind, name, seconds * worker.slow, cores, self.virtual_now)
             self._next().switch()
+
+    def hold(self, worker: Worker, deadline: float | None) -> None:
+        """Let others run until `go_on` or the deadline. The worker is at work meanwhile: this is no wait for a wire."""
+        worker.turn += 1
+        if deadline is not None:
+            self._queue(worker, deadline)
+        self._next().switch()
+
+    def go_on(self, worker: Worker) -> None:
+        """Let a worker run again that is held; its deadline, if it had one, is void."""
+        worker.turn += 1
+        self._queue(worker, self.virtual_now)
 
     def _pass(self, worker: Worker, seconds: float) -> None:
         """Let seconds go by for a worker, whatever others do."""
@@ -184,8 +195,7 @@ class ScheduledKernel(Kernel):
         return True
 
     def _resume(self, worker: Worker) -> None:
-        worker.turn += 1  # its deadline, if it had one, is void
-        self._queue(worker, self.virtual_now)
+        self.go_on(worker)
 
     def _queue(self, worker: Worker, due: float) -> None:
         self._sequence += 1
