@@ -9,15 +9,18 @@ Needs no JAX. What is not in it: the cost of messages within a node, and of proc
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets, registry
+from shoal.architectures.base import Parts
 from shoal.engines import Engine, Machine, make_engine
 from shoal.errors import ConfigError
 from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, passes, settling
+from shoal.placement.twin_pool import TwinPool, costs_of_waiting, stepping_of
 from shoal.placement.twins import twin_parts
 from shoal.placement.unit_costs import costs, episode_length
 from shoal.records.readable import percent
@@ -92,13 +95,15 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     engine: str = "processes",
     env_times: float = 1.0,
     whole_unrolls: bool | None = None,
+    seed: int = 0,
 ) -> Prediction:
     """Predict for a config, or for the architecture's preset.
 
     Args:
       engine: processes, where every worker has an interpreter of its own, or threads, where those of a node share one.
       env_times: seconds of an environment step, beside those that were measured.
-      whole_unrolls: simulate an unroll as one piece; None where there are many actors.
+      whole_unrolls: simulate an unroll as one piece; None where there are many actors. Never with environment workers.
+      seed: of how long single steps take, where they were measured to differ.
 
     Raises:
       ConfigError: an architecture whose costs no profile has, or a way to collect that is not simulated.
@@ -107,18 +112,23 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     """
     if architecture not in PREDICTED:
         raise ConfigError(f"{architecture} cannot be predicted yet: profiles have costs of {', '.join(PREDICTED)} only")
-    if config is not None and (way_of(config) != "serial" or config.env_workers):
+    if config is not None and way_of(config) == "parallel":
         raise ConfigError(
-            f"sampler={config.sampler!r} with env_workers={config.env_workers} cannot be predicted yet: environments "
-            "step beside their actor there; use --sampler serial and env_workers 0"
+            "sampler='parallel' cannot be predicted yet: its workers act for themselves, beside their actor; use "
+            "--sampler central, alternating or serial"
         )
     preset = presets.preset(architecture, profile.env.spec())
     asked = preset if config is None else config
     config = dataclasses.replace(asked, env_steps=10**12)
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
+    coarse = coarse and not config.env_workers
     made = machine.make(separate=engine == "processes")
-    table = costs(profile, config, speed=machine.speed, env_times=env_times)
-    watch = watched(profile, architecture, config, table, made, coarse)
+    at = {"speed": machine.speed, "env_times": env_times, "seed": seed}
+    parts = parts_of(profile, config, coarse, at)
+    table = costs(profile, config, **at)
+    if config.env_workers:
+        table = costs_of_waiting(table, profile, config, machine.speed)
+    watch = watched(parts, architecture, config, table, made)
     first, last = watch.readings
     seconds = last.now - first.now
     shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last, config)
@@ -182,12 +192,17 @@ class Watch:
         self.readings.append(Reading(engine.now(), state.env_steps, *books))
 
 
-def watched(
-    profile: Profile, architecture: str, config: Any, table: dict[str, Any], machine: Machine, coarse: bool
-) -> "Watch":
+def parts_of(profile: Profile, config: Any, coarse: bool, at: dict[str, Any]) -> Parts:
+    """Twins for a config, with environments beside their actor or in workers; `at` is what `stepping_of` takes."""
+    spec, length, make_env = profile.env.spec(), episode_length(profile), None
+    if config.env_workers:
+        how = {"workers": config.env_workers, "stepping": stepping_of(profile, **at), "episode_length": length}
+        make_env = partial(TwinPool, spec, **how)
+    return twin_parts(spec, profile.params, episode_length=length, whole_unrolls=coarse, make_env=make_env)
+
+
+def watched(parts: Parts, architecture: str, config: Any, table: dict[str, Any], machine: Machine) -> "Watch":
     """The books of an architecture's own run on twins, from when its pace is steady."""
-    length = episode_length(profile)
-    parts = twin_parts(profile.env.spec(), profile.params, episode_length=length, whole_unrolls=coarse)
     engine = make_engine("simulated", costs=table, machine=lambda: machine)
     watch = Watch(engine, machine, config)
     engine.run(registry.load(architecture).run, config, parts, None, watch.visit)
