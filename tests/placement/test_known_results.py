@@ -7,15 +7,19 @@ programs: each within a factor that is stated before.
     A3C      16 threads, each with an environment of its own: paces that add up (Mnih et al. 2016, arXiv 1602.01783)
     Ape-X    360 actors of 139 frames/s make about 12.5k transitions/s while the learner takes about 19 batches of 512 a
              second, 9.7k: each is learnt from less than once (Horgan et al. 2018, arXiv 1803.00933)
+    alternating  two groups of environments are twice as fast as one where stepping and inference take equally long, and
+             slower where a call's fixed cost is beyond a step's (Stooke & Abbeel 2018, arXiv 1803.02811, section 3.1)
 """
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 
 from shoal.architectures import registry
 from shoal.engines import Machine, Site, Work, make_engine
+from shoal.placement.twin_pool import TwinPool
 from shoal.placement.twins import twin_parts
 from shoal.types import ArraySpec, Discrete, EnvSpec
 
@@ -24,7 +28,7 @@ SKIP = 4
 """frames of an agent step"""
 
 
-def pace(architecture, fields, costs, cores, seconds, whole_unrolls=False):
+def pace(architecture, fields, costs, cores, seconds, **parts):  # noqa: PLR0913
     """(env steps a second, updates a second, ledger) of an architecture's own run, its first third left out.
 
     Every worker is a process with a core of its own among `cores`, the body of the system included.
@@ -41,7 +45,7 @@ def pace(architecture, fields, costs, cores, seconds, whole_unrolls=False):
             engine.stop("seen enough")
         return state
 
-    engine.run(module.run, config, twin_parts(SPEC, 1, whole_unrolls=whole_unrolls), None, visit)
+    engine.run(module.run, config, twin_parts(SPEC, 1, **parts), None, visit)
     first = next(row for row in seen if row[0] > seconds / 3)
     took = seen[-1][0] - first[0]
     return (seen[-1][1] - first[1]) / took, (seen[-1][2] - first[2]) / took, engine.rows()
@@ -104,3 +108,39 @@ def test_ape_x_makes_more_than_its_learner_takes():
     crossed = {(row["message"], row["source"], row["target"]) for row in rows if row["count"]}
     assert ("PRIO", "learner", "replay") in crossed
     assert not np.isinf(steps)
+
+
+ENVS, WORKERS = 16, 4
+
+
+def step_time(sampler, env_s, fixed_s, per_row_s):
+    """Seconds of a step of all environments, with inference on a device and a core for every worker."""
+    fields = {
+        "num_actors": 1, "envs_per_actor": ENVS, "unroll_length": 100, "sampler": sampler,
+        "env_workers": WORKERS,
+    }  # fmt: skip
+    rows = ENVS // 2 if sampler == "alternating" else ENVS
+    acting = Work(fixed_s + per_row_s * rows, cores=0.0, device="gpu")
+    costs = {"act": acting, "env_step": 0.0, "*": 0.0}
+    made = partial(TwinPool, SPEC, workers=WORKERS, stepping=lambda count, apart: [Work(env_s)] * count)
+    steps, _, _ = pace("a2c", fields, costs, 2 * WORKERS, seconds=20, make_env=made)
+    return ENVS / steps
+
+
+@pytest.mark.parametrize(
+    ("env_s", "fixed_s", "per_row_s", "gain"),
+    [
+        (4e-3, 0.0, 1e-3, 2.0),  # both 16 ms: the bound
+        (4e-3, 4e-3, 0.75e-3, 32 / 20),  # a quarter of inference is fixed, and paid twice
+        (4e-3, 16e-3, 0.0, 1.0),  # a step is as long as the fixed cost: nothing is won
+        (1e-3, 16e-3, 0.0, 20 / 32),  # the loss case: the fixed cost is beyond a step of 4 ms
+    ],
+)
+def test_alternating_groups_take_the_published_time(env_s, fixed_s, per_row_s, gain):
+    """Plain (B/W) E + a + b B; alternating max((B/W) E, 2 a + b B)."""
+    stepping, inferring = ENVS / WORKERS * env_s, fixed_s + per_row_s * ENVS
+    plain, alternating = (step_time(sampler, env_s, fixed_s, per_row_s) for sampler in ("central", "alternating"))
+    assert plain == pytest.approx(stepping + inferring, rel=FACTOR - 1)
+    assert alternating == pytest.approx(max(stepping, inferring + fixed_s), rel=FACTOR - 1)
+    assert plain / alternating == pytest.approx(gain, rel=FACTOR - 1)
+    assert plain / alternating < 2.0 + 1e-9

@@ -177,12 +177,6 @@ def test_data_that_no_memory_holds_are_told():
     assert "more than" not in render(profile(), predict(profile(), "impala", MANY, config))
 
 
-@pytest.mark.parametrize("fields", [{"sampler": "alternating", "env_workers": 2}, {"env_workers": 4}])
-def test_ways_to_collect_that_are_not_simulated_are_refused(fields):
-    with pytest.raises(ConfigError, match="cannot be predicted yet: environments step beside their actor"):
-        predict(profile(), "a2c", MANY, config_of("a2c", **fields))
-
-
 def test_what_no_profile_knows_is_refused():
     with pytest.raises(ConfigError, match=r"no costs of dqn's parts; measure them with shoal advise .* --measure dqn"):
         predict(profile(), "dqn", MANY)

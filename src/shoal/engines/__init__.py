@@ -13,6 +13,7 @@ worker is ambient, so architectures never see the engine.
 
 from shoal.engines.base import Engine, check_engine, make_engine
 from shoal.engines.faults import Deadlock, Ended, RoleFailed, Stopped
+from shoal.engines.kernels.beside import Beside
 from shoal.engines.kernels.machine import Link, Machine, Site, Work
 from shoal.engines.payload import nbytes
 from shoal.engines.system import System, system
@@ -20,6 +21,7 @@ from shoal.engines.wires.select import select
 from shoal.engines.worker import Me, me, note, now, phase
 
 __all__ = [
+    "Beside",
     "Deadlock",
     "Ended",
     "Engine",

@@ -17,8 +17,9 @@ from shoal.placement.devices import On, Places, on_devices, places, served
 from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, layout, passes
-from shoal.placement.unit_costs import costs
-from shoal.placement.watch import Reading, watched
+from shoal.placement.twin_pool import costs_of_waiting
+from shoal.placement.unit_costs import costs, storing_of
+from shoal.placement.watch import Reading, parts_of, watched
 from shoal.records.readable import percent
 from shoal.replay.sizing import shard_bytes
 
@@ -97,6 +98,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     whole_unrolls: bool | None = None,
     act_on: On | None = None,
     learn_on: On | None = None,
+    seed: int = 0,
 ) -> Prediction:
     """Predict for a config, or for the architecture's preset.
 
@@ -104,8 +106,9 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
       engine: processes, where every worker has an interpreter of its own, or threads, where those of a node share one.
       env_times: seconds of an environment step, beside those that were measured.
       whole_unrolls: simulate an unroll as one piece; None where there are many actors. Never where actors act on a
-        device.
+        device, and never with environment workers.
       act_on, learn_on: where to; None for wherever one call costs less.
+      seed: of how long single steps take, where they were measured to differ.
 
     Raises:
       ConfigError: an architecture whose costs no profile has, a way to collect that is not simulated, or an accelerator
@@ -120,12 +123,16 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     if hasattr(config, "save_replay"):
         config = dataclasses.replace(config, save_replay=False)
     made = machine.make(separate=engine == "processes")
-    table = costs(profile, config, architecture, engine=engine, speed=machine.speed, env_times=env_times)
+    at = {"speed": machine.speed, "env_times": env_times, "seed": seed}
+    table = costs(profile, config, architecture, engine=engine, **at)
     where = places(profile, config, machine, table, act_on, learn_on)
+    if config.env_workers:
+        storing = storing_of(profile.trace_of(architecture), config, machine.speed)
+        table = costs_of_waiting(table, profile, config, machine.speed, storing)
     table = on_devices(table, profile, config, machine, where)
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
-    coarse &= where.act.device is None or served(config)
-    watch = watched(profile, architecture, config, table, made, coarse)
+    coarse &= (where.act.device is None or served(config)) and not config.env_workers
+    watch = watched(parts_of(profile, config, coarse, at), architecture, config, table, made)
     first, last = watch.readings
     seconds = last.now - first.now
     shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last)
@@ -157,10 +164,10 @@ def refuse_unknown(profile: Profile, architecture: str, config: Any) -> None:
             f"this profile has no costs of {architecture}'s parts; measure them with shoal advise --env "
             f"{profile.env.id} --measure {architecture} --json FILE"
         )
-    if way_of(config) != "serial" or config.env_workers:
+    if way_of(config) == "parallel":
         raise ConfigError(
-            f"sampler={config.sampler!r} with env_workers={config.env_workers} cannot be predicted yet: environments "
-            "step beside their actor there; use --sampler serial and env_workers 0"
+            "sampler='parallel' cannot be predicted yet: its workers act for themselves, beside their actor; use "
+            "--sampler central, alternating or serial"
         )
     if getattr(config, "learner_processes", 1) > 1:
         raise ConfigError(

@@ -14,6 +14,7 @@ from shoal.agents.base import Acting, Judged
 from shoal.agents.lessons import CriticLesson, PolicyLesson, Share
 from shoal.architectures.base import Parts
 from shoal.engines import note, phase
+from shoal.envs.base import VectorEnv
 from shoal.learners.base import Learner, LearnerState, env_steps_in
 from shoal.trees import tree_map
 from shoal.types import Array, Box, EnvSpec, Steps, Trajectory
@@ -51,19 +52,23 @@ class TwinEnv:
 
     def recv(self, min_ready: int | None = None) -> Steps:
         """Zero observations; ends and reset rows follow the schedule."""
-        age = (self._step + self._offset) % (self._length + 1)
-        none = np.zeros(self.num_envs, bool)
-        return Steps(
-            slots=np.arange(self.num_envs),
-            obs=tree_map(lambda leaf: zeros((self.num_envs, *leaf.shape), leaf.dtype), self.spec.obs),
-            reward=np.zeros(self.num_envs, np.float32),
-            terminated=age == self._length,
-            truncated=none,
-            valid=(age != 0) & (self._step > 0),
-        )
+        return twin_steps(self.spec, np.arange(self.num_envs), self._step, self._offset, self._length)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def twin_steps(spec: EnvSpec, slots: Array, taken: Any, offset: Array, length: int) -> Steps:
+    """Rows of environments after so many steps, of episodes of a length that began `offset` steps earlier."""
+    age, size = (taken + offset) % (length + 1), len(slots)
+    return Steps(
+        slots=slots,
+        obs=tree_map(lambda leaf: zeros((size, *leaf.shape), leaf.dtype), spec.obs),
+        reward=np.zeros(size, np.float32),
+        terminated=age == length,
+        truncated=np.zeros(size, bool),
+        valid=(age != 0) & (taken > 0),
+    )
 
 
 class TwinSampler:
@@ -188,18 +193,20 @@ def twin_parts(
     *,
     episode_length: int = EPISODE_LENGTH,
     whole_unrolls: bool = False,
+    make_env: Callable[[int, int], VectorEnv] | None = None,
 ) -> Parts:
     """Parts for an environment of this form and params of this size. Needs no JAX.
 
     Args:
       episode_length: steps, after which comes one that only resets.
       whole_unrolls: actors unroll in one piece of work rather than step by step; then no episode ends.
+      make_env: (num_envs, first_index) -> other environments than those that step beside their actor.
 
     Check: the ledger of a run on twins has the rows and bytes of a run on real parts.
     """
     return Parts(
         spec=spec,
-        make_env=lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index, episode_length),
+        make_env=make_env or (lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index, episode_length)),
         agent=twin_agent(spec),
         learner=twin_learner(params_size, updates_per_batch, devices),
         seed=0,

@@ -3,12 +3,15 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from shoal.architectures import registry
+from shoal.architectures.base import Parts
 from shoal.engines import Engine, Machine, make_engine
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, lag_between, learns, settling
+from shoal.placement.twin_pool import TwinPool, stepping_of
 from shoal.placement.twins import twin_parts
 from shoal.placement.unit_costs import episode_length
 
@@ -78,12 +81,17 @@ class Watch:
         self.readings.append(Reading(engine.now(), state.env_steps, versions, *books))
 
 
-def watched(
-    profile: Profile, architecture: str, config: Any, table: dict[str, Any], machine: Machine, coarse: bool
-) -> Watch:
+def parts_of(profile: Profile, config: Any, coarse: bool, at: dict[str, Any]) -> Parts:
+    """Twins for a config, with environments beside their actor or in workers; `at` is what `stepping_of` takes."""
+    spec, length, make_env = profile.env.spec(), episode_length(profile), None
+    if config.env_workers:
+        how = {"workers": config.env_workers, "stepping": stepping_of(profile, **at), "episode_length": length}
+        make_env = partial(TwinPool, spec, **how)
+    return twin_parts(spec, profile.params, episode_length=length, whole_unrolls=coarse, make_env=make_env)
+
+
+def watched(parts: Parts, architecture: str, config: Any, table: dict[str, Any], machine: Machine) -> Watch:
     """A run on twins at these costs, watched until enough is seen."""
-    length = episode_length(profile)
-    parts = twin_parts(profile.env.spec(), profile.params, episode_length=length, whole_unrolls=coarse)
     engine = make_engine("simulated", costs=table, machine=lambda: machine)
     watch = Watch(engine, machine, config)
     engine.run(registry.load(architecture).run, config, parts, None, watch.visit)

@@ -199,6 +199,10 @@ class Machine:
             site = self._sites[who] = self._place(*who)
         return site
 
+    def settle(self, worker: Any, site: Site) -> None:
+        """Say where one is that is nobody's role."""
+        self._sites[worker.path, worker.role, worker.index] = site
+
     def busy(self) -> dict[tuple[int, str, Any], float]:
         """Seconds so far in which each pool (node, kind, name) had work; of cores, those of the whole node."""
         found = {}

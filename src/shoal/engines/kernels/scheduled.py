@@ -117,14 +117,14 @@ class ScheduledKernel(Kernel):
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
         cost, around = self._cost(name, args), self.engine.around
         worker.busy = name
-        began = self.virtual_now if self.virtual_clock else perf_counter()
+        began, began_real = self.virtual_now, 0.0 if self.virtual_clock else perf_counter()
         try:
             return fn(*args) if around is None else around(worker.role, name, fn, args)
         finally:
             worker.busy = None
             phases = worker.phases
-            spent = 0.0 if self.virtual_clock else perf_counter() - began
-            self._spend(worker, cost)
+            spent = 0.0 if self.virtual_clock else perf_counter() - began_real
+            self.spend(worker, cost)
             phases[name] = phases.get(name, 0.0) + (self.virtual_now - began if self.virtual_clock else spent)
             if worker.interrupt is not None or self.engine.stop_reason is not None:
                 worker.check()
@@ -132,7 +132,7 @@ class ScheduledKernel(Kernel):
     def charge(self, worker: Worker, name: str, nbytes: int, partner: str) -> None:
         cost = self.costs.get(name)
         if cost is not None:
-            self._spend(worker, cost(nbytes) if callable(cost) else cost)
+            self.spend(worker, cost(nbytes) if callable(cost) else cost)
         if self.machine is not None and self.machine.link is not None:
             self._cross(worker, self.machine, nbytes, partner)
         worker.check()
@@ -146,7 +146,7 @@ class ScheduledKernel(Kernel):
             machine.begin(worker, node, "link", None, nbytes / machine.link.bytes_per_s, 0.0, self.virtual_now)
             self._next().switch()
 
-    def _spend(self, worker: Worker, cost: float | Work) -> None:
+    def spend(self, worker: Worker, cost: float | Work) -> None:
         """Let the time go by in which a worker is at work."""
         machine, slow = self.machine, worker.slow
         if machine is None or type(cost) is not Work:
@@ -158,6 +158,18 @@ class ScheduledKernel(Kernel):
         for kind, name, seconds, cores in pieces_of(cost, site):
             machine.begin(worker, site.node, kind, name, seconds * slow, cores, self.virtual_now)
             self._next().switch()
+
+    def hold(self, worker: Worker, deadline: float | None) -> None:
+        """Let others run until `go_on` or the deadline. The worker is at work meanwhile: this is no wait for a wire."""
+        worker.turn += 1
+        if deadline is not None:
+            self._queue(worker, deadline)
+        self._next().switch()
+
+    def go_on(self, worker: Worker) -> None:
+        """Let a worker run again that is held; its deadline, if it had one, is void."""
+        worker.turn += 1
+        self._queue(worker, self.virtual_now)
 
     def _pass(self, worker: Worker, seconds: float) -> None:
         """Let seconds go by for a worker, whatever others do."""
@@ -187,8 +199,7 @@ class ScheduledKernel(Kernel):
         return True
 
     def _resume(self, worker: Worker) -> None:
-        worker.turn += 1  # its deadline, if it had one, is void
-        self._queue(worker, self.virtual_now)
+        self.go_on(worker)
 
     def _queue(self, worker: Worker, due: float) -> None:
         self._sequence += 1
