@@ -30,8 +30,8 @@ class Parts(NamedTuple):
     None where no name leads to the environment or the network"""
     replay_folder: str | None = None
     """where a replay memory keeps its snapshots, where a run has a folder"""
-    sampler: Callable[[int, Any], Any] | None = None
-    """(index, config) -> what an actor collects with; None for what its settings say"""
+    sampler: Callable[[int, Any, Any], Any] | None = None
+    """(index, config, agent) -> what an actor collects with; None for what its settings say"""
 
     @property
     def recipe(self) -> tuple[str, tuple] | None:

@@ -72,14 +72,28 @@ def twin_steps(spec: EnvSpec, slots: Array, taken: Any, offset: Array, length: i
 
 
 class TwinSampler:
-    """Unrolls in one piece of work, the phase `rollout`, whatever the number of steps: for thousands of actors."""
+    """Unrolls in one piece of work, the phase `rollout`, whatever the number of steps: for thousands of actors.
 
-    def __init__(self, made: Callable[[int, int, int], Trajectory], index: int, config: Any):
+    Args:
+      made: (length, num_envs, version) -> a trajectory.
+      twin: the agent that does nothing, and need not be asked.
+      agent: who acts; one that is watched (`actors.witness`) is asked in every step, since it has to tell later.
+    """
+
+    def __init__(
+        self, made: Callable[[int, int, int], Trajectory], twin: Acting, _index: int, config: Any, agent: Acting
+    ):
         self._made, self._num_envs = made, config.envs_per_actor
+        self._agent = None if agent is twin else agent
+        self._noise = np.zeros((config.envs_per_actor, twin.noise_size), np.float32)
 
-    def unroll(self, _params: Array, version: int, length: int) -> Trajectory:
+    def unroll(self, params: Array, version: int, length: int) -> Trajectory:
         """Zeros, all of them valid; the same object each time for all actors with params of that version."""
         phase("rollout", int, 0)
+        if self._agent is not None:
+            bound = self._agent.bind(params)
+            for _ in range(length):
+                self._agent.act(bound, None, (), self._noise)
         note(env_steps_generated=length * self._num_envs)
         return self._made(length, self._num_envs, version)
 
@@ -204,11 +218,12 @@ def twin_parts(
 
     Check: the ledger of a run on twins has the rows and bytes of a run on real parts.
     """
+    agent = twin_agent(spec)
     return Parts(
         spec=spec,
         make_env=make_env or (lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index, episode_length)),
-        agent=twin_agent(spec),
+        agent=agent,
         learner=twin_learner(params_size, updates_per_batch, devices),
         seed=0,
-        sampler=partial(TwinSampler, twin_unrolls(spec)) if whole_unrolls else None,
+        sampler=partial(TwinSampler, twin_unrolls(spec), agent) if whole_unrolls else None,
     )

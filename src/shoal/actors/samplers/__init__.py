@@ -50,7 +50,7 @@ def start(index: int, config: Any, parts: Any, epoch: int = 0) -> Sampler:
     An actor that was started anew (`epoch` above 0) does not relive what it did before: its seed is another one.
     """
     if parts.sampler is not None:
-        return parts.sampler(index, config)
+        return parts.sampler(index, config, parts.agent)
     first = index * config.envs_per_actor
     seed = seeds.derive(parts.seed, "epoch", epoch) if epoch else parts.seed
     way, num_envs = way_of(config), config.envs_per_actor
