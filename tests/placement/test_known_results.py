@@ -114,7 +114,7 @@ ENVS, WORKERS = 16, 4
 
 
 def step_time(sampler, env_s, fixed_s, per_row_s):
-    """Seconds of a step of all environments, with inference on a device and a core for every worker."""
+    """Seconds of a step of all environments that compute, on W cores, with inference on a device."""
     fields = {
         "num_actors": 1, "envs_per_actor": ENVS, "unroll_length": 100, "sampler": sampler,
         "env_workers": WORKERS,
@@ -123,7 +123,7 @@ def step_time(sampler, env_s, fixed_s, per_row_s):
     acting = Work(fixed_s + per_row_s * rows, cores=0.0, device="gpu")
     costs = {"act": acting, "env_step": 0.0, "*": 0.0}
     made = partial(TwinPool, SPEC, workers=WORKERS, stepping=lambda count, apart: [Work(env_s)] * count)
-    steps, _, _ = pace("a2c", fields, costs, 2 * WORKERS, seconds=20, make_env=made)
+    steps, _, _ = pace("a2c", fields, costs, WORKERS, seconds=20, make_env=made)
     return ENVS / steps
 
 
@@ -133,6 +133,7 @@ def step_time(sampler, env_s, fixed_s, per_row_s):
         (4e-3, 0.0, 1e-3, 2.0),  # both 16 ms: the bound
         (4e-3, 4e-3, 0.75e-3, 32 / 20),  # a quarter of inference is fixed, and paid twice
         (4e-3, 16e-3, 0.0, 1.0),  # a step is as long as the fixed cost: nothing is won
+        (8e-3, 0.0, 0.5e-3, 40 / 32),  # cores are the limit, and groups in turn keep them busy
         (1e-3, 16e-3, 0.0, 20 / 32),  # the loss case: the fixed cost is beyond a step of 4 ms
     ],
 )
