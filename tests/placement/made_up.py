@@ -28,6 +28,11 @@ def curve(fixed_s, per_item_s, sizes, cores=1.0):
     return Curve(points=tuple(point(s, fixed_s + per_item_s * s, cores) for s in sizes))
 
 
+def beside(gain):
+    """Two threads that are so many times as fast as one."""
+    return Beside(threads=2, alone_per_s=100.0, together_per_s=100.0 * gain, alone_cores=1.0, cores=gain)
+
+
 def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, update=None, **changes):
     """A profile whose parts cost (fixed, per item) seconds; a step of 8 takes 58 us, a batch of 1024 rows
     3 ms; memory moves 10 GB/s."""
@@ -51,7 +56,8 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         "env_step": curve(*step, (1, 8, 32), step_cores),
         "env_reset": point(8, 1e-4),
         "valid_frac": 1.0,
-        "env_beside": Beside(threads=2, alone_per_s=100.0, together_per_s=100.0 * gain, cores=gain),
+        "env_beside": beside(gain),
+        "acting_beside": beside(gain),
         "inference": {k: curve(*v, (1, 16, 256)) for k, v in (inference or {"numpy": (10e-6, 1e-6)}).items()},
         "update": {k: curve(*v, (256, 1024, 4096), 2.0) for k, v in (update or {"cpu": (4.4e-4, 2.5e-6)}).items()},
         "estimate": point(1024, 3e-5),

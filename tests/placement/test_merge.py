@@ -26,15 +26,16 @@ def figures(made):
 
 
 def test_traces_and_messages_are_merged_too():
-    passing = {"threads": Passing(put=(1.0, 0.0), pull=(3.0, 0.0), call=(5.0, 0.0), cores=1.0)}
-    dear = {"threads": dataclasses.replace(passing["threads"], put=(3.0, 0.0)), "processes": passing["threads"]}
+    plain = Passing(wake_s=1.0, turn_s=3.0, call_wake_s=0.0, call_turn_s=0.0, pull_byte_s=0.0, put_byte_s=0.0)
+    passing = {"threads": plain}
+    dear = {"threads": dataclasses.replace(plain, wake_s=3.0), "processes": plain}
     one = dataclasses.replace(FULL, traces=(trace("dqn", add=1.0), trace("a3c")), passing=passing)
     two = dataclasses.replace(FULL, traces=(trace("dqn", add=3.0), trace("pg")), passing=dear)
     both = merge([one, two])
     assert [found.architecture for found in both.traces] == ["dqn", "a3c", "pg"]
     assert both.traces[0].phases["add"].at(64) == pytest.approx(2.0 * 64)
     assert both.traces[1] == one.traces[1]
-    assert (both.passing["threads"].put[0], both.passing["threads"].pull[0]) == (2.0, 3.0)
+    assert (both.passing["threads"].wake_s, both.passing["threads"].turn_s) == (2.0, 3.0)
     assert both.passing["processes"] == passing["threads"]
 
 

@@ -156,11 +156,14 @@ def test_architectures_by_name_are_all_that_there_are():
 
 def test_messages_cost_what_passing_them_does():
     made, config = with_learner(1e6, **SLEEPS), config_of("a2c", num_actors=1, envs_per_actor=1, unroll_length=1)
-    passing = Passing(put=(1e-3, 0.0), pull=(2e-3, 0.0), call=(0.0, 0.0), cores=1.0)
+    passing = Passing(wake_s=1e-3, turn_s=5e-4, call_wake_s=0.0, call_turn_s=0.0, pull_byte_s=0.0, put_byte_s=0.0)
     dear = dataclasses.replace(made, passing={"processes": passing})
     before, after = (1 / predict(one, "a2c", MANY, config).env_steps_per_s for one in (made, dear))
     assert after - before == pytest.approx(3e-3, rel=1e-3)
     assert 1 / predict(dear, "a2c", MANY, config, engine="threads").env_steps_per_s == pytest.approx(before)
+    several = config_of("a2c", num_actors=4, envs_per_actor=1, unroll_length=1)
+    four = 4 / predict(dear, "a2c", MANY, several).env_steps_per_s
+    assert four - after == pytest.approx(3 * 2 * 5e-4, rel=0.1)  # they wake up together and take turns
 
 
 def test_a_curve_says_where_it_bends():

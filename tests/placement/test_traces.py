@@ -9,7 +9,7 @@ from placement.made_up import point
 from shoal import envs
 from shoal.architectures import presets
 from shoal.engines import make_engine, phase, system
-from shoal.placement.passing import ENGINES, measure_passing
+from shoal.placement.passing import ENGINES, apart, measure_passing
 from shoal.placement.traces import curve_of, measure_trace, point_of, two_sizes
 from shoal.placement.unit_costs import rows_of
 from shoal.placement.workload import make_workload
@@ -99,8 +99,12 @@ def test_passing_costs_something_on_every_engine():
     found = measure_passing(seconds=0.01)
     assert set(found) == set(ENGINES)
     for one in found.values():
-        assert one.put[0] > 0
-        assert one.pull[0] > 0
-        assert one.call[0] > 0
-        assert min(one.put[1], one.pull[1]) >= 0
-        assert one.cores > 0
+        assert min(dataclasses.astuple(one)) >= 0
+        assert one.wake_s + one.turn_s > 0
+        assert one.call_wake_s + one.call_turn_s > 0
+
+
+def test_what_a_round_takes_once_and_what_for_each_worker():
+    assert apart(3.0, 9.0) == (1.0, 2.0)
+    assert apart(3.0, 2.0) == (3.0, 0.0)
+    assert apart(1.0, 7.0) == (0.0, 1.0)

@@ -39,6 +39,7 @@ SHARES = {
     "estimate": 0.005,
     "transfer": 0.005,
     "passing": 0.005,
+    "beside": 0.015,
     "trace": 0.02,
     "copy": 0.0025,
     "trial": 0.1,
@@ -132,6 +133,8 @@ def measure_parts(
     inference = measure.measure_inference(workload, took["inference"], rounds, late)
     tell("updates over batch sizes")
     update = measure.measure_update(workload, took["update"], rounds, late)
+    tell("several threads that act and step")
+    acting_beside = measure.measure_acting_beside(workload, took["beside"])
     tell("messages between workers")
     passing = measure_passing(took["passing"])
     return Profile(
@@ -147,6 +150,7 @@ def measure_parts(
         env_reset=env.reset,
         valid_frac=env.valid_frac,
         env_beside=env.beside,
+        acting_beside=acting_beside,
         inference=inference,
         update=update,
         estimate=measure.measure_estimate(workload, took["estimate"], rounds),

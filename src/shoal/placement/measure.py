@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -125,13 +125,40 @@ def measure_env(factory: EnvFactory, num_envs: int, seconds: float, rounds: Roun
     return EnvTimings(Curve(points=tuple(points)), reset, valid_frac, beside)
 
 
-def measure_beside(loops: Sequence[RandomSteps], seconds: float) -> Beside:
-    """Vector steps a second of one thread, then of one for each of the loops, and the cores these keep busy."""
+def measure_beside(loops: Sequence[Callable[[], Any]], seconds: float) -> Beside:
+    """Calls a second of one thread, then of one for each of the loops, and the cores that they keep busy."""
     alone = measure_together(loops[:1], seconds)
     both = measure_together(loops, seconds)
     return Beside(
-        threads=len(loops), alone_per_s=with_a_core(alone), together_per_s=with_a_core(both), cores=both.wanted
+        threads=len(loops),
+        alone_per_s=with_a_core(alone),
+        together_per_s=with_a_core(both),
+        alone_cores=alone.wanted,
+        cores=both.wanted,
     )
+
+
+SEVERAL = 4
+"""threads that act and step"""
+
+
+def measure_acting_beside(workload: Workload, seconds: float) -> Beside:
+    """Acting and stepping by turns on one thread, and on several."""
+    size, agent = workload.config.envs_per_actor, workload.parts.agent
+    with ExitStack() as stack:
+
+        def loop(number: int) -> Callable[[], None]:
+            step = RandomSteps(workload.factory, size, number * size)
+            stack.callback(step.env.close)
+            act = act_call(workload, agent, size)
+
+            def both() -> None:
+                act()
+                step()
+
+            return both
+
+        return measure_beside([loop(number) for number in range(SEVERAL)], seconds)
 
 
 def with_a_core(together: Together) -> float:

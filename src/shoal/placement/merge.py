@@ -5,7 +5,7 @@ profiles --> same machine, versions, environment, network? --> means weighted by
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from shoal.engines.clock import half_spread
@@ -37,6 +37,7 @@ def merge(profiles: Sequence[Profile]) -> Profile:
         env_reset=merge_points([one.env_reset for one in profiles]),
         valid_frac=mean([one.valid_frac for one in profiles], by_steps),
         env_beside=merge_beside([one.env_beside for one in profiles], by_steps),
+        acting_beside=merge_beside([one.acting_beside for one in profiles], by_steps),
         inference=merge_named([one.inference for one in profiles]),
         update=merge_named([one.update for one in profiles]),
         estimate=merge_points([one.estimate for one in profiles]),
@@ -130,6 +131,7 @@ def merge_beside(several: Sequence[Beside], weights: Sequence[float]) -> Beside:
     return Beside(
         threads=several[0].threads,
         alone_per_s=average(lambda one: one.alone_per_s),
+        alone_cores=average(lambda one: one.alone_cores),
         together_per_s=average(lambda one: one.together_per_s),
         cores=average(lambda one: one.cores),
     )
@@ -148,16 +150,8 @@ def merge_passing(several: Sequence[dict[str, Passing]]) -> dict[str, Passing]:
     found = {}
     for engine in dict.fromkeys(name for passing in several for name in passing):
         same = [passing[engine] for passing in several if engine in passing]
-
-        def average(of: Callable[[Passing], float], same: list[Passing] = same) -> float:
-            return sum(map(of, same)) / len(same)
-
-        found[engine] = Passing(
-            put=(average(lambda one: one.put[0]), average(lambda one: one.put[1])),
-            pull=(average(lambda one: one.pull[0]), average(lambda one: one.pull[1])),
-            call=(average(lambda one: one.call[0]), average(lambda one: one.call[1])),
-            cores=average(lambda one: one.cores),
-        )
+        names = [field.name for field in fields(Passing)]
+        found[engine] = Passing(**{name: sum(getattr(one, name) for one in same) / len(same) for name in names})
     return found
 
 

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What it costs that something passes from worker to worker, on engines whose workers are threads or processes.
 
-    body --params--> store --pull--> worker --put--> channel --get--> body     there and back, again and again
-    worker --ask--> service --answer--> worker
+    body --params--> store --pull--> workers --put--> channel --get--> body       round after round, for all of them
+    workers --ask--> service: server --answer--> workers
 
-Nothing is computed, so that what is left is the wires: waking up, copying, the books. Needs no JAX.
+A round of several workers takes what waking up takes, once, and the turns that each message costs in the process which
+keeps the wires: these are what a round of four takes longer than one of a single worker. Who serves computes between
+messages, so that cores fall asleep as they do in a run: waking them is most of what a message costs. Needs no JAX.
 """
 
 from collections.abc import Callable
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any, NoReturn
 
 import numpy as np
-import psutil
 
 from shoal.engines import make_engine, system
 from shoal.placement.profile import Passing
@@ -20,14 +21,20 @@ from shoal.placement.profile import Passing
 ENGINES = ("threads", "processes")
 LITTLE, MUCH = 64, 2_000_000
 """bytes"""
-SETTLED = 20
-"""turns that do not count"""
-LEAST = 50
-"""turns that count, at least"""
+SEVERAL = 4
+"""workers"""
+WORK_S = 2e-3
+"""computed before each message"""
+SETTLED = 10
+"""rounds that do not count"""
+LEAST = 20
+"""rounds that count, at least"""
+TOLD = 10
+"""rounds of a server between two words of them"""
 
 
 def measure_passing(seconds: float = 0.15) -> dict[str, Passing]:
-    """For every engine; `seconds` for each of four loops.
+    """For every engine; `seconds` for each of six loops.
 
     Check: on threads nothing is copied, so more bytes cost nothing.
     """
@@ -35,39 +42,47 @@ def measure_passing(seconds: float = 0.15) -> dict[str, Passing]:
 
 
 def passing_on(engine: str, seconds: float) -> Passing:
-    """Fixed costs and costs a byte on one engine, from round trips with little and with much on the way."""
-    plain, cores = turn_of(engine, there_and_back, LITTLE, LITTLE, seconds)
-    heavy_there, _ = turn_of(engine, there_and_back, MUCH, LITTLE, seconds)
-    heavy_back, _ = turn_of(engine, there_and_back, LITTLE, MUCH, seconds)
-    call, _ = turn_of(engine, asked_and_answered, LITTLE, LITTLE, seconds)
-    pull, put = (max(0.0, heavy - plain) / (MUCH - LITTLE) for heavy in (heavy_there, heavy_back))
-    return Passing(put=(plain / 2, put), pull=(plain / 2, pull), call=(call, put), cores=cores)
+    """What waking, turns and bytes cost on one engine."""
+
+    def measured(loop: Callable, *args: int) -> float:
+        return max(0.0, make_engine(engine).run(loop, *args, seconds))
+
+    one, several = (measured(there_and_back, workers, LITTLE, LITTLE) for workers in (1, SEVERAL))
+    asked, asked_by_several = (measured(asked_and_answered, workers) for workers in (1, SEVERAL))
+    there, back = measured(there_and_back, 1, MUCH, LITTLE), measured(there_and_back, 1, LITTLE, MUCH)
+    wake, turn = apart(one, several)
+    call_wake, call_turn = apart(asked, asked_by_several)
+    return Passing(
+        wake_s=wake / 2, turn_s=turn / 2, call_wake_s=call_wake / 2, call_turn_s=call_turn / 2,
+        pull_byte_s=max(0.0, there - one) / MUCH, put_byte_s=max(0.0, back - one) / MUCH,
+    )  # fmt: skip
 
 
-def turn_of(engine: str, loop: Callable, there: int, back: int, seconds: float) -> tuple[float, float]:
-    """(seconds of one turn, cores kept busy), of a loop with so many bytes each way."""
-    made = make_engine(engine)
+def apart(one: float, several: float) -> tuple[float, float]:
+    """(what a round takes once, what it takes for each worker) of rounds of one and of several workers.
 
-    def processor_s() -> float:
-        children = sum(sum(psutil.Process(one["pid"]).cpu_times()[:2]) for one in made.pids)
-        return process_time() + children
-
-    return made.run(loop, there, back, seconds, processor_s)
+    Check: they add up to the round of one.
+    """
+    turn = min(one, max(0.0, several - one) / (SEVERAL - 1))
+    return one - turn, turn
 
 
-def there_and_back(there: int, back: int, seconds: float, processor_s: Callable[[], float]) -> tuple[float, float]:
-    """A store's new value goes there, an item of a channel comes back. Run by an engine."""
+def there_and_back(workers: int, there: int, back: int, seconds: float) -> float:
+    """Seconds of a round in which a store's new value goes to all workers and an item comes back from each, beside what
+    is computed. Run by an engine."""
     value = np.zeros(there, np.uint8)
     with system("passing", "learner") as s:
         params = s.store("PARAM", "learner", value)
-        items = s.channel("TRAJ", "actor", "learner", 1, versions=params)
-        s.spawn("actor", 1, follow, params, items, back)
+        items = s.channel("TRAJ", "actor", "learner", workers, versions=params)
+        s.spawn("actor", workers, follow, params, items, back)
 
-        def turn() -> None:
+        def turn() -> int:
+            spin(WORK_S)
             params.publish(value.copy())
-            items.get()
+            items.get(workers)
+            return 1
 
-        return turns(turn, seconds, processor_s)
+        return round_s(turn, seconds) - WORK_S
 
 
 def follow(_index: int, params: Any, items: Any, back: int) -> NoReturn:
@@ -78,34 +93,47 @@ def follow(_index: int, params: Any, items: Any, back: int) -> NoReturn:
         items.put(np.zeros(back, np.uint8), version)
 
 
-def asked_and_answered(there: int, back: int, seconds: float, processor_s: Callable[[], float]) -> tuple[float, float]:
-    """A service answers one client. Run by an engine."""
-    with system("passing", "inference") as s:
-        policy = s.service("OBS", "ACT", "actor", "inference", 1, 1.0)
-        s.spawn("actor", 1, ask, policy, there)
-        answer = np.zeros(back, np.uint8)
+def asked_and_answered(workers: int, seconds: float) -> float:
+    """Seconds of a round in which a server, a worker itself, answers all others, beside what it computes. Run by an
+    engine."""
+    with system("passing", "learner") as s:
+        policy = s.service("OBS", "ACT", "actor", "inference", workers, 1.0)
+        told = s.channel("TRAJ", "inference", "learner", 1)
+        s.spawn("inference", 1, answer, policy, told)
+        s.spawn("actor", workers, ask, policy)
+        return round_s(lambda: told.get()[0], seconds) - WORK_S
 
-        def turn() -> None:
+
+def answer(_index: int, policy: Any, told: Any) -> NoReturn:
+    """A server that tells of its rounds now and then."""
+    while True:
+        for _ in range(TOLD):
             requests = policy.take()
-            policy.reply(requests, [answer for _ in requests])
+            spin(WORK_S)
+            policy.reply(requests, [np.zeros(LITTLE, np.uint8) for _ in requests])
+        told.put(TOLD)
 
-        return turns(turn, seconds, processor_s)
 
-
-def ask(_index: int, policy: Any, there: int) -> NoReturn:
+def ask(_index: int, policy: Any) -> NoReturn:
     """A worker that asks again and again."""
     while True:
-        policy.call(np.zeros(there, np.uint8))
+        policy.call(np.zeros(LITTLE, np.uint8))
 
 
-def turns(turn: Callable[[], None], seconds: float, processor_s: Callable[[], float]) -> tuple[float, float]:
-    """(seconds of one turn, cores kept busy)."""
-    for _ in range(SETTLED):
-        turn()
-    count, busy = 0, processor_s()
+def round_s(turn: Callable[[], int], seconds: float) -> float:
+    """Seconds of a round; `turn` returns how many it was."""
+    settled = count = 0
+    while settled < SETTLED:
+        settled += turn()
     began = now = perf_counter()
     while now - began < seconds or count < LEAST:
-        turn()
-        count += 1
+        count += turn()
         now = perf_counter()
-    return (now - began) / count, (processor_s() - busy) / (now - began)
+    return (now - began) / count
+
+
+def spin(seconds: float) -> None:
+    """Compute for so long."""
+    until = perf_counter() + seconds
+    while perf_counter() < until:
+        pass

@@ -18,7 +18,7 @@ from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, layout, passes
 from shoal.placement.twin_pool import costs_of_waiting
-from shoal.placement.unit_costs import costs, storing_of
+from shoal.placement.unit_costs import HUB, costs, storing_of
 from shoal.placement.watch import Reading, parts_of, watched
 from shoal.records.readable import percent
 from shoal.replay.sizing import shard_bytes
@@ -205,6 +205,9 @@ def shares(
     found: dict[str, float] = {}
     several = len({node for node, _, _ in last}) > 1
     for (node, kind, name), busy in sorted(last.items(), key=str):
+        if name == HUB:
+            found[HUB] = (busy - first.get((node, kind, name), 0.0)) / seconds
+            continue
         word = {"cores": "cores", "python": "interpreter", "link": "link", "device": f"device {name}"}[kind]
         found[f"{word} of node {node}" if several else word] = (busy - first.get((node, kind, name), 0.0)) / seconds
     return found

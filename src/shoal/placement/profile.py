@@ -19,6 +19,8 @@ from shoal.placement.lines import Line, fit_line
 from shoal.records.files import replace_json
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
+COMPUTES = 0.5
+"""cores from which on a thread counts as computing"""
 VERSION = 4
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
@@ -158,17 +160,17 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class Passing:
-    """What it costs to pass something from one worker to another on one engine, in seconds: fixed, and for each byte;
-    who waits included."""
+    """What it costs to pass something from one worker to another on one engine."""
 
-    put: tuple[float, float]
-    """on a channel"""
-    pull: tuple[float, float]
-    """from a store, when new"""
-    call: tuple[float, float]
-    """of a service, there and back"""
-    cores: float
-    """kept busy meanwhile"""
+    wake_s: float
+    """of a message: until who waits for it goes on; nobody computes"""
+    turn_s: float
+    """of a message: in the process that keeps the wires, one after the other"""
+    call_wake_s: float
+    """the same for a request of a service, and for its answer"""
+    call_turn_s: float
+    pull_byte_s: float
+    put_byte_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,13 +182,18 @@ class Beside:
     """vector steps a second of one thread, measured right before the following"""
     together_per_s: float
     """vector steps a second of all threads, each with environments of its own"""
+    alone_cores: float
+    """cores that the one thread kept busy"""
     cores: float
     """cores that all threads kept busy"""
 
     @property
     def gain(self) -> float:
-        """How many times as fast the threads are."""
-        return self.together_per_s / self.alone_per_s
+        """How many times as fast the threads are. Where they compute, no more than they kept more cores busy: a
+        processor's pace differs between two moments by more than that."""
+        rates = self.together_per_s / self.alone_per_s
+        computes = self.alone_cores >= COMPUTES
+        return min(rates, max(1.0, self.cores / self.alone_cores)) if computes else rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +263,8 @@ class Profile:
     valid_frac: float
     """share of environment steps that were agent steps; the others only reset"""
     env_beside: Beside
+    acting_beside: Beside
+    """of acting and stepping by turns, which is what actors do: Python's lock changes hands between the two"""
     inference: dict[str, Curve]
     """by where it ran: numpy, cpu, gpu, ..."""
     update: dict[str, Curve]

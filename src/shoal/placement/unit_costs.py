@@ -14,7 +14,7 @@ import numpy as np
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets
 from shoal.engines import Work
-from shoal.placement.profile import Curve, Point, Profile, Trace
+from shoal.placement.profile import COMPUTES, Curve, Point, Profile, Trace
 from shoal.placement.trial import batch_trajectories, passes
 
 HOSTS = ("numpy", "cpu")
@@ -52,16 +52,18 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
     step = in_turn(1, work_at(profile.env_step, together, speed / env_times, share_in_python(profile)),
                    storing_of(trace, config, speed))  # fmt: skip
 
+    handing = handing_of(profile, together) / speed
+
     def act(*args: Any) -> Work:
         asked = args[0] if isinstance(args[0], list) else None  # of a server: requests, each of an actor's environments
         size = together if asked is None else len(asked) * config.envs_per_actor
-        return work_at(acting, size, speed, IN_PYTHON[host])
+        return work_at(acting, size, speed, IN_PYTHON[host])._replace(handing=handing)
 
     acted = work_at(acting, together, speed, IN_PYTHON[host])
     return {
         **traced(trace, config, speed),
         **learnt(profile, trace, config, speed),
-        **passed(profile, engine, speed),
+        **passed(profile, config, engine, speed),
         "act": act,
         "env_step": lambda *_: uneven.once(step),
         "rollout": lambda *_: uneven.summed(in_turn(config.unroll_length * groups, acted, step), config.unroll_length),
@@ -101,23 +103,43 @@ def learners_of(config: Any) -> int:
     return getattr(config, "learners", 1)
 
 
-MESSAGES = ("TRAJ", "TRANS", "BATCH", "PRIO", "GRAD")
+HUB = "main process"
+"""who keeps the wires of workers that are processes"""
+TO_WORKERS = ("TRANS", "PRIO")
+"""messages that the process of the architecture's body hands on to another worker: they take its turn twice"""
+MESSAGES = ("TRAJ", "BATCH", "GRAD", *TO_WORKERS)
 """that are put on channels"""
 
 
-def passed(profile: Profile, engine: str, speed: float) -> dict[str, Callable[[int], Work]]:
-    """Messages by their bytes; who sends or pulls spends it, whoever does the work."""
+def passed(profile: Profile, config: Any, engine: str, speed: float) -> dict[str, Callable[[int], list[Work]]]:
+    """Messages by their bytes: waking up, a turn in the process that keeps the wires, bytes that are copied. Who sends
+    or pulls goes through all of it."""
     passing = profile.passing.get(engine)
     if passing is None:
         return {}
-    python = 0.0 if engine == "processes" else 1.0
+    server = HUB if engine == "processes" else None
 
-    def cost(fixed: float, per_byte: float) -> Callable[[int], Work]:
-        return lambda nbytes: Work((fixed + per_byte * nbytes) / speed, cores=max(1.0, passing.cores), python=python)
+    def cost(wake: float, turn: float, per_byte: float, turns: int = 1) -> Callable[[int], list[Work]]:
+        waking, serving = Work(wake, idle=wake), Work(turns * turn / speed, python=1.0, server=server)
+        return lambda nbytes: [waking, serving, Work(per_byte * nbytes / speed)]
 
-    half = passing.call[0] / 2, passing.call[1]
-    puts = {f"put {message}": cost(*passing.put) for message in MESSAGES}
-    return {**puts, "pull PARAM": cost(*passing.pull), "send OBS": cost(*half), "reply ACT": cost(*half)}
+    of = (passing.wake_s, passing.turn_s)
+    asked = cost(passing.call_wake_s, passing.call_turn_s, passing.put_byte_s)
+    remembers = hasattr(config, "replay_ratio")
+    again = {*TO_WORKERS, "TRAJ"} if remembers else set(TO_WORKERS)
+    puts = {f"put {name}": cost(*of, passing.put_byte_s, 2 if name in again else 1) for name in MESSAGES}
+    return {**puts, "pull PARAM": cost(*of, passing.pull_byte_s), "send OBS": asked, "reply ACT": asked}
+
+
+def handing_of(profile: Profile, together: int) -> float:
+    """Seconds that a step of an actor takes longer where others want the interpreter: what several threads that act and
+    step took for one step of all, beyond the part of it that holds the lock alone."""
+    beside = profile.acting_beside
+    if beside.alone_cores < COMPUTES or beside.together_per_s >= TURNS * beside.alone_per_s:
+        return 0.0
+    acting, stepping = best_inference(profile, together), profile.env_step.at(together)
+    held = (acting + share_in_python(profile) * stepping) / (acting + stepping)
+    return max(0.0, 1.0 / beside.together_per_s - held / beside.alone_per_s)
 
 
 ONCE = ("start", "publish", "push", "exchange", "step")

@@ -33,6 +33,10 @@ class Work(NamedTuple):
     """share of the rest in which it holds its process's interpreter"""
     device: str | None = None
     """an accelerator that does the rest instead of cores"""
+    handing: float = 0.0
+    """seconds more where others want the interpreter, too: it changes hands, and who gets it has to wake up"""
+    server: str | None = None
+    """a process on the first node whose interpreter does the rest, for one after the other"""
 
 
 class Link(NamedTuple):
@@ -220,6 +224,11 @@ class Machine:
         home = self._place(worker.path, partner, 0).node
         return None if home == own else home
 
+    def wanted(self, node: int, name: Any) -> bool:
+        """Whether somebody holds an interpreter, or waits for it."""
+        pool = self.nodes[node].pools.get(("python", name))
+        return pool is not None and bool(pool.pieces)
+
     def begin(  # noqa: PLR0913 - a piece of work and where it belongs
         self, whose: Any, node: int, kind: str, name: Any, seconds: float, cores: float, now: float
     ) -> None:
@@ -258,8 +267,10 @@ class Machine:
 
 def pieces_of(work: Work, site: Site) -> list[tuple[str, Any, float, float]]:
     """(kind, name, seconds, cores) of the pieces of a work after its idle seconds, one after the other."""
-    seconds, idle, cores, python, device = work
+    seconds, idle, cores, python, device, _, server = work
     busy = seconds - idle
+    if server is not None:
+        return [("python", server, busy, 1.0)] if busy > 0 else []
     if device is not None:
         return [("device", device, busy, 0.0)] if busy > 0 else []
     found = []

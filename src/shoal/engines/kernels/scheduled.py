@@ -31,7 +31,7 @@ from shoal.errors import ConfigError
 UNIT_COST = 0.001
 """Virtual seconds of a phase without a table. Deadlines on scheduled engines are in this time."""
 
-Cost = float | Work | Callable[..., float | Work]
+Cost = float | Work | Callable[..., float | Work | list[Work]]
 
 
 class ScheduledKernel(Kernel):
@@ -40,7 +40,7 @@ class ScheduledKernel(Kernel):
     Args:
       costs: virtual seconds by phase name, a number or a function of the phase's arguments; "*" for all others.
         Names with a space are messages ("put TRAJ", "pull PARAM", "send OBS", "reply ACT"), a number or a function of
-        bytes, free unless named.
+        bytes, which may give several works in a row; free unless named.
       virtual_clock: timers and `now` in virtual time rather than real.
       machine: what costs that are `Work` are spent on; without one nobody shares anything.
     """
@@ -132,7 +132,9 @@ class ScheduledKernel(Kernel):
     def charge(self, worker: Worker, name: str, nbytes: int, partner: str) -> None:
         cost = self.costs.get(name)
         if cost is not None:
-            self.spend(worker, cost(nbytes) if callable(cost) else cost)
+            spent = cost(nbytes) if callable(cost) else cost
+            for one in spent if isinstance(spent, list) else (spent,):
+                self.spend(worker, one)
         if self.machine is not None and self.machine.link is not None:
             self._cross(worker, self.machine, nbytes, partner)
         worker.check()
@@ -155,8 +157,11 @@ class ScheduledKernel(Kernel):
         if cost.idle:
             self._pass(worker, cost.idle * slow)
         site = machine.site_of(worker)
-        for kind, name, seconds, cores in pieces_of(cost, site):
-            machine.begin(worker, site.node, kind, name, seconds * slow, cores, self.virtual_now)
+        node = site.node if cost.server is None else 0
+        for kind, name, alone, cores in pieces_of(cost, site):
+            handed = cost.handing > 0 and kind == "python" and machine.wanted(node, name)
+            seconds = alone + cost.handing if handed else alone
+            machine.begin(worker, node, kind, name, seconds * slow, cores, self.virtual_now)
             self._next().switch()
 
     def hold(self, worker: Worker, deadline: float | None) -> None:
@@ -230,7 +235,7 @@ class ScheduledKernel(Kernel):
             return machine.finish().fiber
         return self._hub
 
-    def _cost(self, name: str, args: tuple) -> float | Work:
+    def _cost(self, name: str, args: tuple) -> Any:
         cost = self.costs.get(name)
         if cost is None:
             cost = self.costs.get("*")
