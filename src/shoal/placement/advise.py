@@ -133,7 +133,7 @@ def measure_parts(
     inference = measure.measure_inference(workload, took["inference"], rounds, late)
     tell("updates over batch sizes")
     update = measure.measure_update(workload, took["update"], rounds, late)
-    tell("several threads that act and step")
+    tell("two threads that act and step")
     acting_beside = measure.measure_acting_beside(workload, took["beside"])
     tell("messages between workers")
     passing = measure_passing(took["passing"])

@@ -138,12 +138,8 @@ def measure_beside(loops: Sequence[Callable[[], Any]], seconds: float) -> Beside
     )
 
 
-SEVERAL = 4
-"""threads that act and step"""
-
-
 def measure_acting_beside(workload: Workload, seconds: float) -> Beside:
-    """Acting and stepping by turns on one thread, and on several."""
+    """Acting and stepping by turns on one thread, and on two."""
     size, agent = workload.config.envs_per_actor, workload.parts.agent
     with ExitStack() as stack:
 
@@ -158,7 +154,7 @@ def measure_acting_beside(workload: Workload, seconds: float) -> Beside:
 
             return both
 
-        return measure_beside([loop(number) for number in range(SEVERAL)], seconds)
+        return measure_beside([loop(0), loop(1)], seconds)
 
 
 def with_a_core(together: Together) -> float:

@@ -132,8 +132,8 @@ def passed(profile: Profile, config: Any, engine: str, speed: float) -> dict[str
 
 
 def handing_of(profile: Profile, together: int) -> float:
-    """Seconds that a step of an actor takes longer where others want the interpreter: what several threads that act and
-    step took for one step of all, beyond the part of it that holds the lock alone."""
+    """Seconds that a step of an actor takes longer where others want the interpreter: what two threads that act and
+    step took for one step of both, beyond the part of it that holds the lock alone."""
     beside = profile.acting_beside
     if beside.alone_cores < COMPUTES or beside.together_per_s >= TURNS * beside.alone_per_s:
         return 0.0
