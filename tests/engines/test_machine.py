@@ -67,6 +67,33 @@ def test_what_is_shared_takes_longer(workers, work, cores, place, seconds):
     assert took == pytest.approx(seconds)
 
 
+def test_a_server_takes_one_after_the_other_on_a_core_of_the_first_node():
+    served = Work(1.0, server="main process")
+    assert seconds_of([served] * 3, [4, 4], over_two_nodes) == (3.0, [3.0, 0.0])
+    beside_it = [served, served, Work(2.0)]
+    assert seconds_of(beside_it, [2], alone_each)[0] == 2.0
+    assert seconds_of(beside_it, [1], alone_each)[0] == 4.0
+
+
+def test_an_interpreter_that_others_want_costs_more_to_have():
+    handed = Work(1.0, python=1.0, handing=0.5)
+    assert seconds_of([handed], [2])[0] == 1.0
+    assert seconds_of([handed] * 3, [2])[0] == 4.0  # the second and the third find it taken
+    assert seconds_of([handed] * 2, [2], alone_each)[0] == 1.0  # each has its own
+
+
+def test_a_message_may_be_several_works():
+    def program():
+        with system("s", "learner") as s:
+            channel = s.channel("TRAJ", "learner", "learner", 1)
+            channel.put(np.zeros(5))
+
+    costs = {"put TRAJ": lambda nbytes: [Work(1.0, idle=1.0), Work(nbytes / 40)], "*": 0.0}
+    engine = make_engine("simulated", costs=costs, machine=lambda: Machine([1]))
+    engine.run(program)
+    assert engine.now() == 2.0
+
+
 def test_half_in_python_goes_on_beside_the_other_half():
     """Two threads, each half in the interpreter and half outside: once out of step, neither waits any more."""
     took, _ = seconds_of([Work(1.0, python=0.5)] * 2, [2], times=200)

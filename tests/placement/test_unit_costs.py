@@ -6,9 +6,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from placement.made_up import curve, point, profile
+from placement.made_up import beside, curve, point, profile
 from shoal.engines import Work
-from shoal.placement.unit_costs import Uneven, episode_length, in_turn, share_in_python, spread_of, work_at
+from shoal.placement.unit_costs import (
+    Uneven,
+    episode_length,
+    handing_of,
+    in_turn,
+    share_in_python,
+    spread_of,
+    work_at,
+)
 
 
 def test_a_step_that_waits_is_idle_first_and_no_faster_on_a_faster_core():
@@ -54,3 +62,21 @@ def test_uneven_work_has_the_mean_of_even_work_and_sums_differ_less():
 @pytest.mark.parametrize(("valid", "steps"), [(1.0, 10**9), (50 / 51, 50), (0.5, 1)])
 def test_episodes_are_as_long_as_their_resets_are_rare(valid, steps):
     assert episode_length(profile(valid_frac=valid)) == steps
+
+
+def test_handing_over_is_what_two_threads_lose_beyond_taking_turns():
+    turns = dataclasses.replace(profile(gain=1.0), acting_beside=beside(1.0))
+    assert handing_of(turns, 8) == pytest.approx(0.0, abs=1e-12)
+    slow = dataclasses.replace(beside(1.0), together_per_s=50.0)
+    assert handing_of(dataclasses.replace(turns, acting_beside=slow), 8) == pytest.approx(1 / 50 - 1 / 100)
+    assert handing_of(dataclasses.replace(turns, acting_beside=beside(2.0)), 8) == 0.0  # they hold nothing
+    asleep = dataclasses.replace(slow, alone_cores=0.01)
+    assert handing_of(dataclasses.replace(turns, acting_beside=asleep), 8) == 0.0
+
+
+def test_threads_that_compute_gain_no_more_than_cores():
+    """A processor's pace differs between two moments."""
+    faster = dataclasses.replace(beside(1.0), together_per_s=170.0)
+    assert faster.gain == 1.0
+    assert dataclasses.replace(faster, cores=2.0).gain == pytest.approx(1.7)
+    assert dataclasses.replace(faster, alone_cores=0.1).gain == pytest.approx(1.7)  # asleep: nothing to share

@@ -59,6 +59,14 @@ def usage() -> Usage:
     return Usage(process_time(), _delay_s())
 
 
+def timed(fn: Callable, args: tuple) -> tuple[Any, float, float]:
+    """Call once: (what it returns, seconds, processor seconds over all threads of the process)."""
+    cpu, began = process_time(), perf_counter()
+    value = fn(*args)
+    spent = perf_counter() - began
+    return value, spent, process_time() - cpu
+
+
 class Stopwatch:
     """Real seconds since it was made."""
 

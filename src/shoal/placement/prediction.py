@@ -119,16 +119,12 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     preset = presets.preset(architecture, profile.env.spec())
     asked = preset if config is None else config
     refuse_unknown(profile, architecture, asked)
-    config = dataclasses.replace(asked, env_steps=10**12)
-    if hasattr(config, "save_replay"):
-        config = dataclasses.replace(config, save_replay=False)
+    endless = {"env_steps": 10**12, **({"save_replay": False} if hasattr(asked, "save_replay") else {})}
+    config = dataclasses.replace(asked, **endless)
     made = machine.make(separate=engine == "processes")
     at = {"speed": machine.speed, "env_times": env_times, "seed": seed}
-    table = costs(profile, config, architecture, engine=engine, **at)
+    table = costs_here(profile, architecture, config, engine, at)
     where = places(profile, config, machine, table, act_on, learn_on)
-    if config.env_workers:
-        storing = storing_of(profile.trace_of(architecture), config, machine.speed)
-        table = costs_of_waiting(table, profile, config, machine.speed, storing)
     table = on_devices(table, profile, config, machine, where)
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
     coarse &= (where.act.device is None or served(config)) and not config.env_workers
@@ -155,6 +151,16 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         data_bytes=data_bytes(profile, config),
         wires=tuple(wires_of(first.rows, last.rows, seconds)),
     )
+
+
+def costs_here(profile: Profile, architecture: str, config: Any, engine: str, at: dict[str, Any]) -> dict[str, Any]:
+    """Costs of phases and messages on cores, with environments beside their actor or in workers; `at` is what `costs`
+    takes."""
+    table = costs(profile, config, architecture, engine=engine, **at)
+    if not config.env_workers:
+        return table
+    storing = storing_of(profile.trace_of(architecture), config, at["speed"])
+    return costs_of_waiting(table, profile, config, at["speed"], storing)
 
 
 def refuse_unknown(profile: Profile, architecture: str, config: Any) -> None:

@@ -9,13 +9,12 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 
 from shoal.engines import Engine, make_engine
-from shoal.engines.clock import BLOCKS, half_spread, measure
+from shoal.engines.clock import BLOCKS, Stopwatch, half_spread, measure, timed
 from shoal.placement.profile import Curve, Point, Trace
 from shoal.placement.trial import settling
 from shoal.placement.twins import EPISODE_LENGTH, TwinEnv
@@ -97,25 +96,22 @@ class Book:
         self.calls: dict[str, list[tuple[float, float]]] = defaultdict(list)
         """by phase: (seconds, processor seconds)"""
         self._engine, self._settling, self._seconds = engine, settling + SETTLED, seconds
-        self._until: float | None = None
+        self._watch: Stopwatch | None = None
 
     def around(self, _role: str, name: str, fn: Callable, args: tuple) -> Any:
         """Call a phase's function and note what it took."""
-        cpu, began = process_time(), perf_counter()
-        try:
-            return fn(*args)
-        finally:
-            spent = perf_counter() - began
-            self.calls[name].append((spent, process_time() - cpu))
+        value, *spent = timed(fn, args)
+        self.calls[name].append((spent[0], spent[1]))
+        return value
 
     def visit(self, state: Any, _batch: list, _metrics: dict[str, float]) -> Any:
         """Called after every update."""
-        if self._until is None:
+        if self._watch is None:
             self._settling -= 1
             if self._settling <= 0:
-                self._until = perf_counter() + self._seconds
+                self._watch = Stopwatch()
                 self.calls.clear()
-        elif perf_counter() >= self._until:
+        elif self._watch.seconds() >= self._seconds:
             self._engine.stop("measured")
         return state
 
