@@ -21,6 +21,7 @@ MODULES = (
     "benchmarks.scaling.drop_slowest",
     "benchmarks.scaling.reduction",
     "benchmarks.scaling.predicted",
+    "benchmarks.scaling.train_auto",
     "benchmarks.learning.forced_lag",
     "benchmarks.learning.accept",
     "benchmarks.learning.processes",
