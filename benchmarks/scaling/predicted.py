@@ -30,7 +30,7 @@ from shoal.placement.workload import Workload, make_workload
 from shoal.records.files import replace_json
 
 MODULE = "benchmarks.scaling.predicted"
-PROFILE_S, TRACE_S = 10.0, 0.3
+PROFILE_S, TRACE_S = 20.0, 0.4
 """seconds of calling the parts of an environment, and the phases of an architecture at each of two sizes"""
 REPEATED = 5
 """of so many cases one is run twice"""

@@ -22,12 +22,12 @@ def over_two_nodes(_path, _role, index):
     return Site(index % 2, None)
 
 
-def seconds_of(works, cores, place=lambda *_: Site(), times=1):
+def seconds_of(works, cores, place=lambda *_: Site(), times=1, crowding=1.0):  # noqa: PLR0913 a machine and its work
     """(virtual seconds until every worker has ended its work `times` times, core seconds of each node)."""
     machines = []
 
     def machine():
-        machines.append(Machine(cores, place))
+        machines.append(Machine(cores, place, crowding=crowding))
         return machines[0]
 
     def work(index, ended):
@@ -82,13 +82,31 @@ def test_an_interpreter_that_others_want_costs_more_to_have():
     assert seconds_of([handed] * 2, [2], alone_each)[0] == 1.0  # each has its own
 
 
+@pytest.mark.parametrize(
+    ("works", "seconds"),
+    [
+        ([Work(1.0)], 1.0),
+        ([Work(1.0)] * 2, 1.5),  # both cores compute
+        ([Work(1.0)] * 4, 3.0),
+        ([Work(1.0, cores=2.0)], 1.0),  # which its seconds hold already
+        ([Work(1.0, idle=1.0)] * 4, 1.0),
+    ],
+)
+def test_cores_that_all_compute_slow_one_another_down(works, seconds):
+    assert seconds_of(works, [2], alone_each, crowding=1.5)[0] == pytest.approx(seconds)
+
+
+def test_half_of_the_other_cores_slow_down_by_half():
+    assert seconds_of([Work(1.0)] * 3, [5], alone_each, crowding=1.5)[0] == pytest.approx(1.25)
+
+
 def test_a_message_may_be_several_works():
     def program():
         with system("s", "learner") as s:
             channel = s.channel("TRAJ", "learner", "learner", 1)
             channel.put(np.zeros(5))
 
-    costs = {"put TRAJ": lambda nbytes: [Work(1.0, idle=1.0), Work(nbytes / 40)], "*": 0.0}
+    costs = {"put TRAJ": lambda nbytes, _: [Work(1.0, idle=1.0), Work(nbytes / 40)], "*": 0.0}
     engine = make_engine("simulated", costs=costs, machine=lambda: Machine([1]))
     engine.run(program)
     assert engine.now() == 2.0

@@ -124,7 +124,7 @@ def test_messages_cost_what_the_table_says():
             channel.put(np.zeros(5))
             return now()
 
-    costs = {"*": 0.0, "pull PARAM": lambda nbytes: nbytes / 80, "put TRAJ": 0.25}
+    costs = {"*": 0.0, "pull PARAM": lambda nbytes, _: nbytes / 80, "put TRAJ": 0.25}
     assert engine_of("simulated", costs=costs).run(program) == 1.25
 
 

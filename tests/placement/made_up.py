@@ -63,6 +63,7 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         "estimate": point(1024, 3e-5),
         "transfer": {},
         "copy": point(10**8, 0.01),
+        "crowding": 1.0,
         "traces": (),
         "passing": {},
         "trials": (),

@@ -10,6 +10,7 @@ from placement.made_up import beside, curve, point, profile
 from shoal.engines import Work
 from shoal.placement.unit_costs import (
     Uneven,
+    best_inference,
     episode_length,
     handing_of,
     in_turn,
@@ -68,7 +69,9 @@ def test_handing_over_is_what_two_threads_lose_beyond_taking_turns():
     turns = dataclasses.replace(profile(gain=1.0), acting_beside=beside(1.0))
     assert handing_of(turns, 8) == pytest.approx(0.0, abs=1e-12)
     slow = dataclasses.replace(beside(1.0), together_per_s=50.0)
-    assert handing_of(dataclasses.replace(turns, acting_beside=slow), 8) == pytest.approx(1 / 50 - 1 / 100)
+    slowed = dataclasses.replace(turns, acting_beside=slow)
+    step = best_inference(slowed, 8) + slowed.env_step.at(8)
+    assert handing_of(slowed, 8) == pytest.approx(step)  # two steps of both instead of one
     assert handing_of(dataclasses.replace(turns, acting_beside=beside(2.0)), 8) == 0.0  # they hold nothing
     asleep = dataclasses.replace(slow, alone_cores=0.01)
     assert handing_of(dataclasses.replace(turns, acting_beside=asleep), 8) == 0.0

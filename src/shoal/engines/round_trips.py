@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that pass something back and forth and compute nothing of use: what the wires of an engine cost.
+"""Programs that pass something back and forth and compute nothing of use: what the wires of an engine cost, and what
+workers cost one another.
 
     body --params--> store --pull--> workers --put--> channel --get--> body       round after round, for all of them
     workers --ask--> service: server --answer--> workers
+    body --params--> store --pull--> workers, which all compute at once, then tell how long it took
 
 Who serves computes between messages, so that cores fall asleep as they do in a run: waking them is most of what a
 message costs. Workers that are processes find their functions here by name.
@@ -13,13 +15,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from shoal.engines.clock import Stopwatch
+from shoal.engines.clock import BLOCKS, Stopwatch, timed
 from shoal.engines.system import system
 
 LITTLE = 64
 """bytes"""
 WORK_S = 2e-3
 """computed before each message"""
+TRAJECTORY, REQUEST = 11, 6
+"""arrays of what an actor hands on, and of what it asks with"""
 SETTLED = 10
 """rounds that do not count"""
 LEAST = 20
@@ -51,7 +55,7 @@ def follow(_index: int, params: Any, items: Any, back: int) -> NoReturn:
     version = 0
     while True:
         _, version = params.pull(at_least=version + 1)
-        items.put(np.zeros(back, np.uint8), version)
+        items.put(parted(back, TRAJECTORY), version)
 
 
 def asked_and_answered(workers: int, seconds: float) -> float:
@@ -78,18 +82,60 @@ def answer(_index: int, policy: Any, told: Any) -> NoReturn:
 def ask(_index: int, policy: Any) -> NoReturn:
     """A worker that asks again and again."""
     while True:
-        policy.call(np.zeros(LITTLE, np.uint8))
+        policy.call(parted(LITTLE, REQUEST))
+
+
+def parted(nbytes: int, arrays: int) -> tuple[np.ndarray, ...]:
+    """So many bytes, nearly all in the first of several arrays: each of them costs something of its own."""
+    return (np.zeros(max(1, nbytes - arrays + 1), np.uint8), *(np.zeros(1, np.uint8) for _ in range(arrays - 1)))
+
+
+def beside_one_another(workers: int, seconds: float) -> float:
+    """Processor seconds of a piece of work while so many workers compute for so long, all at the same time. Run by an
+    engine."""
+    with system("crowding", "learner") as s:
+        begin = s.store("PARAM", "learner", np.zeros(1))
+        spent = s.channel("TRAJ", "actor", "learner", workers)
+        ready = s.channel("READY", "actor", "learner", workers)
+        s.spawn("actor", workers, compute, begin, ready, spent, seconds)
+        ready.get(workers)
+        begin.publish(np.zeros(1))
+        return float(np.mean(spent.get(workers)))
+
+
+def compute(_index: int, begin: Any, ready: Any, spent: Any, seconds: float) -> None:
+    """A worker that computes once all are there, and tells the median of its pieces."""
+    timed(piece, ())
+    ready.put(0.0)
+    begin.pull(at_least=1)
+    watch, found = Stopwatch(), []
+    while watch.seconds() < seconds or not found:
+        found.append(timed(piece, ())[2])
+    spent.put(float(np.median(found)))
+
+
+def piece() -> float:
+    """What an actor's step is made of: small arrays, and Python between them."""
+    values, total = np.linspace(0.0, 1.0, 8 * 64), 0.0
+    for index in range(100):
+        values = np.tanh(values) + 0.1
+        total += sum({key: index for key in range(16)}.values())
+    return total + float(values[0])
 
 
 def round_s(turn: Callable[[], int], seconds: float) -> float:
-    """Seconds of a round; `turn` returns how many it was."""
-    settled = count = 0
+    """Seconds of a round, in the median of some stretches: a core that others take for a while is no cost of wires.
+    `turn` returns how many rounds it was."""
+    settled = 0
     while settled < SETTLED:
         settled += turn()
-    watch = Stopwatch()
-    while (spent := watch.seconds()) < seconds or count < LEAST:
-        count += turn()
-    return spent / count
+    blocks, whole = [], Stopwatch()
+    while whole.seconds() < seconds or len(blocks) < BLOCKS:
+        watch, count = Stopwatch(), 0
+        while watch.seconds() < seconds / BLOCKS or count < LEAST / BLOCKS:
+            count += turn()
+        blocks.append(watch.seconds() / count)
+    return float(np.median(blocks))
 
 
 def spin(seconds: float) -> None:

@@ -13,7 +13,7 @@ from shoal.placement import layouts, measure
 from shoal.placement.allowed import ANY, Allowed
 from shoal.placement.arithmetic import count_flops
 from shoal.placement.compare import here
-from shoal.placement.passing import measure_passing
+from shoal.placement.passing import measure_crowding, measure_passing
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
 from shoal.placement.rounds import Rounds
 from shoal.placement.traces import measure_trace
@@ -21,6 +21,7 @@ from shoal.placement.trial import Arrangement, layout, run_trial, settling, shor
 from shoal.placement.unit_costs import episode_length
 from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
+from shoal.records.hardware import usable_cores
 from shoal.trees import tree_items
 from shoal.types import Discrete, MultiDiscrete
 
@@ -38,10 +39,11 @@ SHARES = {
     "update": 0.015,
     "estimate": 0.005,
     "transfer": 0.005,
-    "passing": 0.005,
+    "passing": 0.01,
     "beside": 0.015,
     "trace": 0.02,
     "copy": 0.0025,
+    "crowding": 0.01,
     "trial": 0.1,
 }
 """of the seconds, for each call or run that is timed"""
@@ -137,6 +139,7 @@ def measure_parts(
     acting_beside = measure.measure_acting_beside(workload, took["beside"])
     tell("messages between workers")
     passing = measure_passing(took["passing"])
+    crowding = measure_crowding(usable_cores(), took["crowding"])
     return Profile(
         version=VERSION,
         shoal=__version__,
@@ -156,6 +159,7 @@ def measure_parts(
         estimate=measure.measure_estimate(workload, took["estimate"], rounds),
         transfer=measure.measure_transfer(took["transfer"], rounds),
         copy=measure.measure_copy(took["copy"], rounds),
+        crowding=crowding,
         traces=(),
         passing=passing,
         trials=(),

@@ -35,6 +35,8 @@ class MachineFacts:
     """of a node"""
     speed: float = 1.0
     """of a core, beside those that the profile was measured on"""
+    crowding: float = 1.0
+    """times as long that a process computes while all other cores of its node compute, too"""
     latency_s: float = 50e-6
     """of a message between nodes"""
     bytes_per_s: float = 10 * GIGABIT
@@ -48,6 +50,8 @@ class MachineFacts:
         for name in ("nodes", "cores", "memory_bytes", "speed", "bytes_per_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"machine {self.name} has {name}={getattr(self, name)}; it must be above 0")
+        if self.crowding < 1:
+            raise ConfigError(f"machine {self.name} has crowding={self.crowding}; it must be 1 or more")
         if self.latency_s < 0:
             raise ConfigError(f"machine {self.name} has latency_s={self.latency_s}; it must be 0 or more")
         if not isinstance(self.devices, int) or self.devices < 0:
@@ -82,7 +86,7 @@ class MachineFacts:
             return Site(node, None if separate else 0)
 
         link = Link(self.latency_s, self.bytes_per_s) if self.nodes > 1 else None
-        return Machine([self.cores] * self.nodes, place, link)
+        return Machine([self.cores] * self.nodes, place, link, crowding=self.crowding)
 
 
 KNOWN = {
@@ -102,9 +106,9 @@ def machine_named(name: str, profile: Profile) -> MachineFacts:
     if name == "here":
         return machine_of(profile)
     if name in KNOWN:
-        return KNOWN[name]
+        return dataclasses.replace(KNOWN[name], crowding=profile.crowding)
     if shape := SHAPE.fullmatch(name):
-        return MachineFacts(name=name, nodes=int(shape[1]), cores=int(shape[2]))
+        return MachineFacts(name=name, nodes=int(shape[1]), cores=int(shape[2]), crowding=profile.crowding)
     if (parts := WITH_DEVICES.fullmatch(name)) and not Path(name).exists():
         require_accelerator(parts["device"], f"machine {name}")
         bare = machine_named(parts["machine"], profile)
@@ -121,7 +125,7 @@ def machine_named(name: str, profile: Profile) -> MachineFacts:
 def machine_of(profile: Profile) -> MachineFacts:
     """What a profile was measured on, with the accelerators that it has measured."""
     memory = int(profile.hardware.get("memory_bytes", MachineFacts.memory_bytes))
-    found = MachineFacts(name="here", cores=profile.cores, memory_bytes=memory)
+    found = MachineFacts(name="here", cores=profile.cores, memory_bytes=memory, crowding=profile.crowding)
     if not profile.accelerators:
         return found
     platform = profile.accelerators[0]

@@ -44,6 +44,7 @@ def merge(profiles: Sequence[Profile]) -> Profile:
         transfer=merge_named([one.transfer for one in profiles]),
         copy=merge_points([one.copy for one in profiles]),
         traces=merge_traces([trace for one in profiles for trace in one.traces]),
+        crowding=mean([one.crowding for one in profiles], [1.0] * len(profiles)),
         passing=merge_passing([one.passing for one in profiles]),
         trials=merge_trials([trial for one in profiles for trial in one.trials]),
         disturbed=mean([one.disturbed for one in profiles], [one.measured_s for one in profiles]),

@@ -10,10 +10,12 @@ keeps the wires: these are what a round of four takes longer than one of a singl
 from collections.abc import Callable
 
 from shoal.engines import make_engine
-from shoal.engines.round_trips import LITTLE, asked_and_answered, there_and_back
+from shoal.engines.round_trips import LITTLE, asked_and_answered, beside_one_another, there_and_back
 from shoal.placement.profile import Passing
 
 ENGINES = ("threads", "processes")
+MOST = 32
+"""workers that compute at once, at most"""
 MUCH = 2_000_000
 """bytes"""
 SEVERAL = 4
@@ -43,6 +45,16 @@ def passing_on(engine: str, seconds: float) -> Passing:
         wake_s=wake / 2, turn_s=turn / 2, call_wake_s=call_wake / 2, call_turn_s=call_turn / 2,
         pull_byte_s=max(0.0, there - one) / MUCH, put_byte_s=max(0.0, back - one) / MUCH,
     )  # fmt: skip
+
+
+def measure_crowding(cores: float, seconds: float) -> float:
+    """How many times as long computing takes while as many processes compute as there are cores, 1 or more: they share
+    caches, memory and its clock, and two cores may be two threads of one."""
+    workers = min(MOST, int(cores))
+    if workers < 2:
+        return 1.0
+    alone = make_engine("processes").run(beside_one_another, 1, seconds)
+    return max(1.0, make_engine("processes").run(beside_one_another, workers, seconds) / alone)
 
 
 def apart(one: float, several: float) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
 COMPUTES = 0.5
 """cores from which on a thread counts as computing"""
-VERSION = 4
+VERSION = 5
 """of the file's form; raised whenever a reader of the old form would misread the new one"""
 
 
@@ -275,6 +275,8 @@ class Profile:
     """to each platform but the CPU, over bytes"""
     copy: Point
     """one thread copies so many bytes of memory, more than caches hold"""
+    crowding: float
+    """times as long that a process computes while others compute on all other cores"""
     traces: tuple[Trace, ...]
     """of the architectures that were asked for"""
     passing: dict[str, Passing]

@@ -55,13 +55,13 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
     handing = handing_of(profile, together) / speed
 
     def act(*args: Any) -> Work:
-        asked = args[0] if isinstance(args[0], list) else None  # of a server: requests, each of an actor's environments
-        size = together if asked is None else len(asked) * config.envs_per_actor
-        return work_at(acting, size, speed, IN_PYTHON[host])._replace(handing=handing)
+        if not isinstance(args[0], list):
+            return work_at(acting, together, speed, IN_PYTHON[host])._replace(handing=handing)
+        return served_work(profile, trace, len(args[0]), config, speed)._replace(handing=handing)
 
     acted = work_at(acting, together, speed, IN_PYTHON[host])
     return {
-        **traced(trace, config, speed),
+        **traced(profile, trace, config, speed),
         **learnt(profile, trace, config, speed),
         **passed(profile, config, engine, speed),
         "act": act,
@@ -71,7 +71,7 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
     }
 
 
-def traced(trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
+def traced(profile: Profile, trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
     """Phases at the seconds that they took alone."""
     if trace is None:
         return {}
@@ -79,9 +79,25 @@ def traced(trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
     for name, curve in trace.phases.items():
         shares = learners_of(config) if name == "update" else 1
         python = IN_XLA if name in COMPILED else 1.0
-        work = work_at(curve, max(1, rows_of(name, config) // shares), speed, python)
+        rows = max(1, rows_of(name, config) // shares)
+        work = work_at(curve, rows, speed, python)
+        if name == "update" and not hasattr(config, "replay_ratio"):
+            work = work._replace(seconds=update_of(profile, trace.architecture, curve, config, rows) / speed)
         found[name] = work._replace(idle=0.0, cores=shares * work.cores)
     return found
+
+
+def update_of(profile: Profile, architecture: str, curve: Curve, config: Any, rows: int) -> float:
+    """Seconds of an update over so many rows, from a curve of the architecture's preset: every pass costs the same, and
+    of a pass the fixed part once for each of its minibatches.
+
+    Check: of the preset itself, the curve.
+    """
+    preset = presets.preset(architecture, profile.env.spec())
+    pieces = getattr(config, "minibatches", 1) / getattr(preset, "minibatches", 1)
+    per_row = curve.line().per_item_s * rows
+    one = max(per_row, curve.at(rows) + (pieces - 1.0) * curve.line().fixed_s)
+    return one * passes(config) / passes(preset)
 
 
 def learnt(profile: Profile, trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
@@ -92,7 +108,7 @@ def learnt(profile: Profile, trace: Trace | None, config: Any, speed: float) -> 
         found["assemble"] = Work(overhead_per_row(profile) * rows / speed, python=1.0)
     if trace is None or trace.architecture == profile.architecture:
         shares = learners_of(config)
-        work = update_work(profile, passes(config), max(1, batch_rows(config) // shares), speed)
+        work = update_work(profile, config, max(1, batch_rows(config) // shares), speed)
         found["update"] = work._replace(cores=shares * work.cores)
     return found
 
@@ -111,17 +127,22 @@ MESSAGES = ("TRAJ", "BATCH", "GRAD", *TO_WORKERS)
 """that are put on channels"""
 
 
-def passed(profile: Profile, config: Any, engine: str, speed: float) -> dict[str, Callable[[int], list[Work]]]:
-    """Messages by their bytes: waking up, a turn in the process that keeps the wires, bytes that are copied. Who sends
-    or pulls goes through all of it."""
+def passed(profile: Profile, config: Any, engine: str, speed: float) -> dict[str, Callable[[int, int], list[Work]]]:
+    """Messages by their bytes: waking up, a turn in the process that keeps the wires for each that goes out, bytes that
+    are copied. Who sends or pulls goes through all of it."""
     passing = profile.passing.get(engine)
     if passing is None:
         return {}
     server = HUB if engine == "processes" else None
 
-    def cost(wake: float, turn: float, per_byte: float, turns: int = 1) -> Callable[[int], list[Work]]:
-        waking, serving = Work(wake, idle=wake), Work(turns * turn / speed, python=1.0, server=server)
-        return lambda nbytes: [waking, serving, Work(per_byte * nbytes / speed)]
+    def cost(wake: float, turn: float, per_byte: float, turns: int = 1) -> Callable[[int, int], list[Work]]:
+        waking = Work(wake, idle=wake)
+
+        def works(nbytes: int, count: int) -> list[Work]:
+            serving = Work(count * turns * turn / speed, python=1.0, server=server)
+            return [waking, serving, Work(per_byte * nbytes / speed)]
+
+        return works
 
     of = (passing.wake_s, passing.turn_s)
     asked = cost(passing.call_wake_s, passing.call_turn_s, passing.put_byte_s)
@@ -133,13 +154,14 @@ def passed(profile: Profile, config: Any, engine: str, speed: float) -> dict[str
 
 def handing_of(profile: Profile, together: int) -> float:
     """Seconds that a step of an actor takes longer where others want the interpreter: what two threads that act and
-    step took for one step of both, beyond the part of it that holds the lock alone."""
+    step took for one step of both, beyond the part of it that holds the lock alone, in proportion to how long a step
+    of so many environments takes."""
     beside = profile.acting_beside
     if beside.alone_cores < COMPUTES or beside.together_per_s >= TURNS * beside.alone_per_s:
         return 0.0
     acting, stepping = best_inference(profile, together), profile.env_step.at(together)
     held = (acting + share_in_python(profile) * stepping) / (acting + stepping)
-    return max(0.0, 1.0 / beside.together_per_s - held / beside.alone_per_s)
+    return max(0.0, beside.alone_per_s / beside.together_per_s - held) * (acting + stepping)
 
 
 ONCE = ("start", "publish", "push", "exchange", "step")
@@ -174,6 +196,20 @@ def acting_of(profile: Profile, trace: Trace | None, together: int) -> tuple[str
         return host, curve
     point = seen.near(together)
     return host, curve.times(point.mean_s / curve.at(point.size))
+
+
+def served_work(profile: Profile, trace: Trace | None, requests: int, config: Any, speed: float) -> Work:
+    """Acting for so many requests, each of an actor's environments: the network over all of them, and for each request
+    as much bookkeeping as it took where it was traced, one request of every actor of the preset."""
+    host, curve = host_curve(profile, requests * config.envs_per_actor)
+    work = work_at(curve, requests * config.envs_per_actor, speed, IN_PYTHON[host])
+    seen = None if trace is None else trace.phases.get("act")
+    if trace is None or seen is None:
+        return work
+    preset = presets.preset(trace.architecture, profile.env.spec())
+    point = min(seen.points, key=lambda one: abs(one.size - preset.requests * preset.envs_per_actor))
+    each = max(0.0, seen.at(point.size) - curve.at(point.size)) / preset.requests
+    return in_turn(1, work, Work(requests * each / speed, python=1.0))
 
 
 def storing_of(trace: Trace | None, config: Any, speed: float) -> Work:
@@ -251,10 +287,11 @@ def in_turn(times: int, *works: Work) -> Work:
     return Work(times * seconds, times * idle, cores, python)
 
 
-def update_work(profile: Profile, times: int, rows: int, speed: float = 1.0) -> Work:
-    """One update that goes `times` times through so many rows; XLA holds no interpreter while it computes."""
+def update_work(profile: Profile, config: Any, rows: int, speed: float = 1.0) -> Work:
+    """One update over so many rows by the learner that was measured alone; XLA holds no interpreter while it
+    computes."""
     curve = profile.update["cpu"]
-    seconds = update_seconds(profile, times, rows)
+    seconds = update_of(profile, profile.architecture, curve, config, rows)
     return Work(seconds / speed, cores=max(1.0, min(curve.cores_at(rows), profile.cores)))
 
 

@@ -89,9 +89,9 @@ class Kernel:
         """As `run_phase`, for a wire's own work on shared state: never beside another worker in fixed order."""
         return self.run_phase(worker, name, fn, args)
 
-    def charge(self, worker: Worker, name: str, nbytes: int, partner: str) -> None:
-        """Spend a message's cost before it is delivered, between the worker and somebody of the role `partner`. Called
-        without the lock, and only if `charges`."""
+    def charge(self, worker: Worker, name: str, nbytes: int, partner: str, count: int = 1) -> None:  # noqa: PLR0913
+        """Spend the cost of a message, or of `count` that go out together, before it is delivered, between the worker
+        and somebody of the role `partner`. Called without the lock, and only if `charges`."""
 
     def retire(self, worker: Worker) -> None:
         """A worker has ended; called by itself, with the lock held."""

@@ -8,7 +8,7 @@ whatever the pace was meanwhile. Only the pace has to be found anew when a piece
 marks.
 
     cores    all pieces go on beside one another, each wants some; where all want more than there are, all slow down
-             alike
+             alike, and where cores share caches or a clock, all slow down before
     python   one interpreter for the threads of a process: one piece after the other, on one core
     device   an accelerator: one piece after the other, on no core
     link     of a node to others: n pieces beside one another, each at 1/n, on no core
@@ -85,8 +85,8 @@ class Pool:
 class Node:
     """The cores that some processes share."""
 
-    def __init__(self, cores: float):
-        self.cores = cores
+    def __init__(self, cores: float, crowding: float = 1.0):
+        self.cores, self.crowding = cores, crowding
         self.busy_s = 0.0
         """core seconds so far"""
         self.version = 0
@@ -107,6 +107,8 @@ class Node:
             pool = self.pools[kind, name] = Pool(kind)
             pool.pace = self._share if pool.on_cores else 1.0
         order, whose, seconds, cores = piece
+        if pool.on_cores:
+            seconds /= self.slowed(cores)  # what it takes on so many cores alone is how long it was seen to take
         begins = max(pool.clock, pool.last) if pool.one_by_one else pool.clock
         pool.last = begins + seconds
         heapq.heappush(pool.pieces, (pool.last, order, whose, cores))
@@ -121,6 +123,13 @@ class Node:
         pool.cores = pool.cores - cores if pool.pieces else 0.0
         self._set_paces(pool)
         return whose
+
+    def slowed(self, busy: float) -> float:
+        """Times as long that a piece takes while so many cores are busy: from 1 at one of them, growing evenly to the
+        node's crowding at all."""
+        if self.crowding == 1.0 or busy <= 1.0:
+            return 1.0
+        return 1.0 + (self.crowding - 1.0) * min(1.0, (busy - 1.0) / max(1.0, self.cores - 1.0))
 
     def due(self) -> float:
         """When the next piece ends if nothing begins until then."""
@@ -158,6 +167,7 @@ class Node:
         self._wanted += wants - changed.wanted
         changed.wanted = wants
         share = self.cores / self._wanted if self._wanted > self.cores else 1.0
+        share /= self.slowed(self._wanted)
         if share != self._share:
             self._share = share
             for pool in self.pools.values():
@@ -173,6 +183,7 @@ class Machine:
       place: (system path, role, index) -> its site.
       link: of each node; None where messages cross for nothing.
       spread: roles whose workers are on several nodes; all of another role are where its first one is.
+      crowding: times as long that computing takes while all cores of a node do.
 
     Check: two pieces of one second on one core end together after two; on two cores after one.
     """
@@ -183,9 +194,10 @@ class Machine:
         place: Callable[[str, str, int], Site] = lambda *_: Site(),
         link: Link | None = None,
         spread: Sequence[str] = ("actor",),
+        crowding: float = 1.0,
     ):
         self.link, self._spread = link, frozenset(spread)
-        self.nodes = [Node(count) for count in cores]
+        self.nodes = [Node(count, crowding) for count in cores]
         self._place = place
         self._sites: dict[tuple[str, str, int], Site] = {}
         self._ends: list[tuple[float, int, int, int]] = []

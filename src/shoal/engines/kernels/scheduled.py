@@ -40,7 +40,7 @@ class ScheduledKernel(Kernel):
     Args:
       costs: virtual seconds by phase name, a number or a function of the phase's arguments; "*" for all others.
         Names with a space are messages ("put TRAJ", "pull PARAM", "send OBS", "reply ACT"), a number or a function of
-        bytes, which may give several works in a row; free unless named.
+        bytes and of how many go out together, which may give several works in a row; free unless named.
       virtual_clock: timers and `now` in virtual time rather than real.
       machine: what costs that are `Work` are spent on; without one nobody shares anything.
     """
@@ -129,10 +129,10 @@ class ScheduledKernel(Kernel):
             if worker.interrupt is not None or self.engine.stop_reason is not None:
                 worker.check()
 
-    def charge(self, worker: Worker, name: str, nbytes: int, partner: str) -> None:
+    def charge(self, worker: Worker, name: str, nbytes: int, partner: str, count: int = 1) -> None:  # noqa: PLR0913
         cost = self.costs.get(name)
         if cost is not None:
-            spent = cost(nbytes) if callable(cost) else cost
+            spent = cost(nbytes, count) if callable(cost) else cost
             for one in spent if isinstance(spent, list) else (spent,):
                 self.spend(worker, one)
         if self.machine is not None and self.machine.link is not None:

@@ -140,7 +140,7 @@ class Service(Wire):
         if len(requests) != len(answers):
             raise ShoalError(f"reply to {self.message}: {len(requests)} requests but {len(answers)} answers")
         if self.kernel.charges:
-            self.kernel.charge(worker, self._reply_text, nbytes(answers), self.source)
+            self.kernel.charge(worker, self._reply_text, nbytes(answers), self.source, len(answers))
         wrapped = [
             (request.ticket, self.kernel.wrap(worker, a), nbytes(a))
             for request, a in zip(requests, answers, strict=True)
