@@ -56,6 +56,7 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         "env_step": curve(*step, (1, 8, 32), step_cores),
         "env_reset": point(8, 1e-4),
         "valid_frac": 1.0,
+        "episode_spread": 0.0,
         "env_beside": beside(gain),
         "acting_beside": beside(gain),
         "inference": {k: curve(*v, (1, 16, 256)) for k, v in (inference or {"numpy": (10e-6, 1e-6)}).items()},

@@ -14,8 +14,9 @@ from shoal import envs
 from shoal.architectures import registry
 from shoal.architectures.base import Parts
 from shoal.engines import make_engine, nbytes
+from shoal.placement.episodes import Lengths
 from shoal.placement.flow import CARTPOLE, CARTPOLE_PARAMS, UPDATES, flow_of
-from shoal.placement.twins import EPISODE_LENGTH, TwinEnv, twin_agent, twin_learner, twin_unrolls, zeros
+from shoal.placement.twins import TwinEnv, twin_agent, twin_learner, twin_unrolls, zeros
 
 FIELDS = {"pg": {"step": "d"}, "apex": {"dueling": False}, "r2d2": {"dueling": False}}
 """where the bytes of a message depend on how long episodes last, a setting in which none does; networks of one form"""
@@ -107,7 +108,7 @@ def test_a_twin_environment_keeps_the_rules_of_episode_ends():
     first = env.recv()
     assert not first.valid.any()
     rows = []
-    for _ in range(3 * EPISODE_LENGTH):
+    for _ in range(3 * Lengths().mean):
         env.send(np.zeros(3, int))
         rows.append(env.recv())
     terminated, valid = (np.stack([getattr(row, name) for row in rows]) for name in ("terminated", "valid"))

@@ -11,7 +11,7 @@ from shoal.engines import Work
 from shoal.placement.unit_costs import (
     Uneven,
     best_inference,
-    episode_length,
+    episode_lengths,
     handing_of,
     in_turn,
     share_in_python,
@@ -62,7 +62,7 @@ def test_uneven_work_has_the_mean_of_even_work_and_sums_differ_less():
 
 @pytest.mark.parametrize(("valid", "steps"), [(1.0, 10**9), (50 / 51, 50), (0.5, 1)])
 def test_episodes_are_as_long_as_their_resets_are_rare(valid, steps):
-    assert episode_length(profile(valid_frac=valid)) == steps
+    assert episode_lengths(profile(valid_frac=valid)) == (steps, 0.0)
 
 
 def test_handing_over_is_what_two_threads_lose_beyond_taking_turns():

@@ -18,7 +18,7 @@ from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, 
 from shoal.placement.rounds import Rounds
 from shoal.placement.traces import measure_trace
 from shoal.placement.trial import Arrangement, layout, run_trial, settling, shorten
-from shoal.placement.unit_costs import episode_length
+from shoal.placement.unit_costs import episode_lengths
 from shoal.placement.verdict import Advice, advise_on, choose, worth
 from shoal.placement.workload import endless, make_workload
 from shoal.records.hardware import usable_cores
@@ -152,6 +152,7 @@ def measure_parts(
         env_step=env.step,
         env_reset=env.reset,
         valid_frac=env.valid_frac,
+        episode_spread=env.episode_spread,
         env_beside=env.beside,
         acting_beside=acting_beside,
         inference=inference,
@@ -177,7 +178,7 @@ def add_traces(
         tell(f"the phases of {name}")
         # agents differ, so only the workload's own parameters fit its own architecture
         own = workload if name == workload.architecture else make_workload(name, workload.factory, profile.network)
-        found[name] = measure_trace(own, episode_length(profile), seconds)
+        found[name] = measure_trace(own, episode_lengths(profile), seconds)
     return replace(profile, traces=tuple(found.values()))
 
 

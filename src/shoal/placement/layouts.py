@@ -12,7 +12,7 @@ from shoal.placement.machines import machine_named
 from shoal.placement.profile import Profile, Trial
 from shoal.placement.trial import SHORTEST_UNROLL, Arrangement, run_trial
 from shoal.placement.twins import twin_parts
-from shoal.placement.unit_costs import costs, episode_length, host_curve, update_seconds
+from shoal.placement.unit_costs import costs, episode_lengths, host_curve, update_seconds
 from shoal.types import ArraySpec
 
 CONSIDERED = ("ppo", "a2c", "impala")
@@ -120,7 +120,7 @@ def predict(profile: Profile, arrangement: Arrangement) -> Trial:
     """
     config = dataclasses.replace(arrangement.config, env_steps=10**12)
     spec = dataclasses.replace(profile.env.spec(), obs=ArraySpec((1,), "float32"))
-    module, parts = registry.load(arrangement.architecture), twin_parts(spec, 1, episode_length=episode_length(profile))
+    module, parts = registry.load(arrangement.architecture), twin_parts(spec, 1, lengths=episode_lengths(profile))
     here = machine_named("here", profile)
     return run_trial(
         arrangement._replace(config=config), module, parts, updates=SIMULATED_UPDATES,

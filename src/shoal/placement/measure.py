@@ -16,6 +16,7 @@ from shoal.envs import EnvFactory
 from shoal.envs.masks import choose_legal
 from shoal.losses.returns import gae, vtrace
 from shoal.placement import workload as made
+from shoal.placement.episodes import spread_of_lengths
 from shoal.placement.profile import Beside, Curve, Point
 from shoal.placement.rounds import Rounds, Within, as_point
 from shoal.placement.trial import batch_trajectories
@@ -32,6 +33,8 @@ SLOW_CALL_S = 1.5
 INFERENCE_SIZES = (1, 4, 16, 64, 256)
 FRAME_SIZES = (1, 8, 64)
 """the same for frames on the CPU, where every size takes a second to compile and large ones long to run"""
+ENOUGH = 200
+"""episodes whose lengths tell how much they differ"""
 TRANSFER_BYTES = (10**3, 10**5, 10**7)
 COPY_BYTES = 2**26
 """copied to see what memory can: a few milliseconds, and more than most caches hold"""
@@ -52,6 +55,7 @@ class EnvTimings(NamedTuple):
     step: Curve
     reset: Point
     valid_frac: float
+    episode_spread: float
     beside: Beside
 
 
@@ -64,6 +68,7 @@ class RandomSteps:
         self._choices = made.made_up_choices(factory.spec, ACTION_ROWS, num_envs)
         self._calls = self._valid = 0
         self._obs: Any = None
+        self._rows: Any = None
         self.reset_point = as_point(num_envs, measure(self.reset, seconds=0.0, min_calls=1, warm_up=0))
 
     def reset(self) -> None:
@@ -82,7 +87,21 @@ class RandomSteps:
         self._calls += 1
         rows = self.env.recv()
         self._obs = rows.obs
+        self._rows = rows
         self._valid += int(np.count_nonzero(rows.valid))
+
+    def episode_lengths(self, seconds: float) -> list[int]:
+        """Steps of the episodes that end within so many seconds, or of the first ENOUGH; nobody times these steps."""
+        age, lengths, watch = np.zeros(self.env.num_envs, np.int64), [], Stopwatch()
+        self.reset()
+        while len(lengths) < ENOUGH and watch.seconds() < seconds:
+            self()
+            rows = self._rows
+            age[rows.slots] += rows.valid
+            ended = rows.slots[rows.terminated | rows.truncated]
+            lengths += age[ended].tolist()
+            age[ended] = 0
+        return lengths
 
     def _next_actions(self, row: int) -> np.ndarray:
         """Those drawn before; where observations say what is legal, a legal one by what was drawn before."""
@@ -115,14 +134,16 @@ def measure_env(factory: EnvFactory, num_envs: int, seconds: float, rounds: Roun
 
     usual = start(num_envs)
     points = [time_steps(usual)]
-    valid_frac = usual.valid_frac
+    valid_frac, episode_spread = usual.valid_frac, 0.0
+    if valid_frac < 1.0:  # where none ended while steps were timed, none would now
+        episode_spread = spread_of_lengths(usual.episode_lengths(seconds))
     beside = measure_beside([usual, start(num_envs, num_envs)], seconds)
     reset = usual.time_resets(rounds, seconds / 4)
     if num_envs > 1:
         points.insert(0, time_steps(start(1)))
     if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
         points.append(time_steps(start(4 * num_envs)))
-    return EnvTimings(Curve(points=tuple(points)), reset, valid_frac, beside)
+    return EnvTimings(Curve(points=tuple(points)), reset, valid_frac, episode_spread, beside)
 
 
 def measure_beside(loops: Sequence[Callable[[], Any]], seconds: float) -> Beside:

@@ -36,6 +36,7 @@ def merge(profiles: Sequence[Profile]) -> Profile:
         env_step=merge_curves([one.env_step for one in profiles]),
         env_reset=merge_points([one.env_reset for one in profiles]),
         valid_frac=mean([one.valid_frac for one in profiles], by_steps),
+        episode_spread=mean([one.episode_spread for one in profiles], by_steps),
         env_beside=merge_beside([one.env_beside for one in profiles], by_steps),
         acting_beside=merge_beside([one.acting_beside for one in profiles], by_steps),
         inference=merge_named([one.inference for one in profiles]),

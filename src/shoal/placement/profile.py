@@ -262,6 +262,8 @@ class Profile:
     env_reset: Point
     valid_frac: float
     """share of environment steps that were agent steps; the others only reset"""
+    episode_spread: float
+    """deviation of the logarithm of episodes' lengths; 0 where too few ended to tell"""
     env_beside: Beside
     acting_beside: Beside
     """of acting and stepping by turns, which is what actors do: Python's lock changes hands between the two"""

@@ -15,9 +15,10 @@ import numpy as np
 
 from shoal.engines import Engine, make_engine
 from shoal.engines.clock import BLOCKS, Stopwatch, half_spread, measure, timed
+from shoal.placement.episodes import USUAL, Lengths
 from shoal.placement.profile import Curve, Point, Trace
 from shoal.placement.trial import settling
-from shoal.placement.twins import EPISODE_LENGTH, TwinEnv
+from shoal.placement.twins import TwinEnv
 from shoal.placement.unit_costs import rows_of
 from shoal.placement.workload import HARMLESS_RATE, SEED, Workload
 from shoal.types import EnvSpec
@@ -30,11 +31,11 @@ SETTLED = 2
 """calls of every phase before those that count: the first compile"""
 
 
-def measure_trace(workload: Workload, episode_length: int = EPISODE_LENGTH, seconds: float = 0.5) -> Trace:
+def measure_trace(workload: Workload, lengths: Lengths = USUAL, seconds: float = 0.5) -> Trace:
     """Seconds of every phase of the workload's architecture, over its rows.
 
     Args:
-      episode_length: steps, which architectures that learn from whole episodes depend on.
+      lengths: of episodes, which architectures that learn from whole episodes depend on.
       seconds: for each of two sizes; compiling comes on top.
 
     Check: phases add up to the time that the run took, less the engine's own.
@@ -42,7 +43,7 @@ def measure_trace(workload: Workload, episode_length: int = EPISODE_LENGTH, seco
     points: dict[str, list[Point]] = defaultdict(list)
     configs = two_sizes(workload.config, frames=workload.spec.shows_frames)
     for config in configs:
-        for name, point in phases_of(workload, config, episode_length, seconds).items():
+        for name, point in phases_of(workload, config, lengths, seconds).items():
             points[name].append(point)
     return Trace(
         architecture=workload.architecture,
@@ -61,9 +62,9 @@ def two_sizes(config: Any, frames: bool) -> list[Any]:
     return [dataclasses.replace(config, envs_per_actor=size, **fields) for size in sorted({usual, other})]
 
 
-def phases_of(workload: Workload, config: Any, episode_length: int, seconds: float) -> dict[str, Point]:
+def phases_of(workload: Workload, config: Any, lengths: Lengths, seconds: float) -> dict[str, Point]:
     """A point for every phase, by its name, at the rows of this config."""
-    make_env = partial(twin_env, workload.spec, episode_length)
+    make_env = partial(twin_env, workload.spec, lengths)
     learner = workload.module.make_learner(config, workload.parts.agent)
     parts = workload.parts._replace(make_env=make_env, learner=learner, origin=None, seed=SEED)
     engine = make_engine("inline")
@@ -78,9 +79,9 @@ def phases_of(workload: Workload, config: Any, episode_length: int, seconds: flo
     return found
 
 
-def twin_env(spec: EnvSpec, episode_length: int, num_envs: int, first_index: int) -> TwinEnv:
+def twin_env(spec: EnvSpec, lengths: Lengths, num_envs: int, first_index: int) -> TwinEnv:
     """Environments that do nothing."""
-    return TwinEnv(spec, num_envs, first_index, episode_length)
+    return TwinEnv(spec, num_envs, first_index, lengths)
 
 
 def step_once(env: TwinEnv, spec: EnvSpec) -> None:

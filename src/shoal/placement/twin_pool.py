@@ -16,8 +16,9 @@ import numpy as np
 from shoal.actors.samplers import way_of
 from shoal.architectures.sampling import ELSEWHERE
 from shoal.engines import Beside, Work
+from shoal.placement.episodes import USUAL, Course, Lengths
 from shoal.placement.profile import Profile
-from shoal.placement.twins import EPISODE_LENGTH, twin_steps
+from shoal.placement.twins import twin_steps
 from shoal.placement.unit_costs import IN_PYTHON, Uneven, host_curve, in_turn, spread_of, work_at
 from shoal.types import Array, EnvSpec, Steps
 
@@ -46,10 +47,10 @@ class TwinPool:
         *,
         workers: int,
         stepping: Stepping,
-        episode_length: int = EPISODE_LENGTH,
+        lengths: Lengths = USUAL,
     ):
-        self.spec, self.num_envs, self._length = spec, num_envs, episode_length
-        self._offset = (first_index + np.arange(num_envs)) * 7 % episode_length
+        self.spec, self.num_envs = spec, num_envs
+        self._course = Course(lengths, first_index, num_envs)
         self._bounds = np.linspace(0, num_envs, workers + 1).astype(int)
         self._stepping, self._beside = stepping, Beside(workers)
         self._taken = np.zeros(num_envs, np.int64)
@@ -59,6 +60,7 @@ class TwinPool:
     def reset(self, seed: int) -> None:
         """Start anew, at no cost; the seed changes nothing."""
         self._taken[:] = 0
+        self._course.restart()
         self._asked[:] = self._there[:] = True
 
     def send(self, action: Array, slots: Array | None = None) -> None:
@@ -94,7 +96,7 @@ class TwinPool:
         self._beside.wait(lambda: self._ready() >= wanted, deadline_s)
         slots = np.flatnonzero(self._asked & self._there)
         self._asked[slots] = False
-        return twin_steps(self.spec, slots, self._taken[slots], self._offset[slots], self._length)
+        return twin_steps(self.spec, slots, self._taken[slots], self._course)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -16,10 +16,10 @@ from shoal.architectures.base import Parts
 from shoal.engines import note, phase
 from shoal.envs.base import VectorEnv
 from shoal.learners.base import Learner, LearnerState, env_steps_in
+from shoal.placement.episodes import USUAL, Course, Lengths
 from shoal.trees import tree_map
 from shoal.types import Array, Box, EnvSpec, Steps, Trajectory
 
-EPISODE_LENGTH = 50
 VERSIONS = 1024
 """of params, at most, whose unrolls are kept to be handed out again"""
 LOSSES = {PolicyLesson: ("loss/policy", "loss/entropy"), CriticLesson: ("loss/value",)}
@@ -32,19 +32,20 @@ def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 
 class TwinEnv:
-    """A VectorEnv whose episodes last `episode_length` steps, staggered over the environments."""
+    """A VectorEnv whose episodes end by schedule."""
 
     split_invariant = True
     steps_apart = False
 
-    def __init__(self, spec: EnvSpec, num_envs: int, first_index: int, episode_length: int = EPISODE_LENGTH):
-        self.spec, self.num_envs, self._length = spec, num_envs, episode_length
-        self._offset = (first_index + np.arange(num_envs)) * 7 % episode_length
+    def __init__(self, spec: EnvSpec, num_envs: int, first_index: int, lengths: Lengths = USUAL):
+        self.spec, self.num_envs = spec, num_envs
+        self._course, self._slots = Course(lengths, first_index, num_envs), np.arange(num_envs)
         self._step = 0
 
     def reset(self, seed: int) -> None:
         """Start anew; the seed changes nothing."""
         self._step = 0
+        self._course.restart()
 
     def send(self, action: np.ndarray, slots: np.ndarray | None = None) -> None:
         """Take one step of all environments."""
@@ -52,22 +53,22 @@ class TwinEnv:
 
     def recv(self, min_ready: int | None = None) -> Steps:
         """Zero observations; ends and reset rows follow the schedule."""
-        return twin_steps(self.spec, np.arange(self.num_envs), self._step, self._offset, self._length)
+        return twin_steps(self.spec, self._slots, np.full(self.num_envs, self._step), self._course)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def twin_steps(spec: EnvSpec, slots: Array, taken: Any, offset: Array, length: int) -> Steps:
-    """Rows of environments after so many steps, of episodes of a length that began `offset` steps earlier."""
-    age, size = (taken + offset) % (length + 1), len(slots)
+def twin_steps(spec: EnvSpec, slots: Array, taken: Array, course: Course) -> Steps:
+    """Rows of environments after so many steps."""
+    size, (terminated, valid) = len(slots), course.rows(slots, taken)
     return Steps(
         slots=slots,
         obs=tree_map(lambda leaf: zeros((size, *leaf.shape), leaf.dtype), spec.obs),
         reward=np.zeros(size, np.float32),
-        terminated=age == length,
+        terminated=terminated,
         truncated=np.zeros(size, bool),
-        valid=(age != 0) & (taken > 0),
+        valid=valid,
     )
 
 
@@ -205,14 +206,14 @@ def twin_parts(
     updates_per_batch: int = 1,
     devices: int = 1,
     *,
-    episode_length: int = EPISODE_LENGTH,
+    lengths: Lengths = USUAL,
     whole_unrolls: bool = False,
     make_env: Callable[[int, int], VectorEnv] | None = None,
 ) -> Parts:
     """Parts for an environment of this form and params of this size. Needs no JAX.
 
     Args:
-      episode_length: steps, after which comes one that only resets.
+      lengths: of episodes.
       whole_unrolls: actors unroll in one piece of work rather than step by step; then no episode ends.
       make_env: (num_envs, first_index) -> other environments than those that step beside their actor.
 
@@ -221,7 +222,7 @@ def twin_parts(
     agent = twin_agent(spec)
     return Parts(
         spec=spec,
-        make_env=make_env or (lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index, episode_length)),
+        make_env=make_env or (lambda num_envs, first_index: TwinEnv(spec, num_envs, first_index, lengths)),
         agent=agent,
         learner=twin_learner(params_size, updates_per_batch, devices),
         seed=0,

@@ -14,6 +14,7 @@ import numpy as np
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets
 from shoal.engines import Work
+from shoal.placement.episodes import Lengths
 from shoal.placement.profile import COMPUTES, Curve, Point, Profile, Trace
 from shoal.placement.trial import batch_trajectories, passes
 
@@ -224,10 +225,13 @@ IN_PYTHON = {"numpy": 1.0, "cpu": 0.2}
 """share of a call of acting that holds the interpreter: NumPy on small arrays all of it; of JAX, the launch"""
 
 
-def episode_length(profile: Profile) -> int:
-    """Steps of an episode by which the share of steps that only reset is the one that was measured."""
+def episode_lengths(profile: Profile) -> Lengths:
+    """Steps of an episode by which the share of steps that only reset is the one that was measured, and how much
+    episodes differ."""
     resets = 1.0 - profile.valid_frac
-    return max(1, round(profile.valid_frac / resets)) if resets > 1e-9 else 10**9
+    if resets <= 1e-9:
+        return Lengths(10**9)
+    return Lengths(max(1, round(profile.valid_frac / resets)), profile.episode_spread)
 
 
 def work_at(curve: Curve, size: int, speed: float, python: float) -> Work:

@@ -13,7 +13,7 @@ from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, lag_between, learns, settling
 from shoal.placement.twin_pool import TwinPool, stepping_of
 from shoal.placement.twins import twin_parts
-from shoal.placement.unit_costs import episode_length
+from shoal.placement.unit_costs import episode_lengths
 
 FEW, VISITS = 5, 30
 """visits that are counted at least, and enough however short they are; or as many as take an unroll of every actor
@@ -83,11 +83,11 @@ class Watch:
 
 def parts_of(profile: Profile, config: Any, coarse: bool, at: dict[str, Any]) -> Parts:
     """Twins for a config, with environments beside their actor or in workers; `at` is what `stepping_of` takes."""
-    spec, length, make_env = profile.env.spec(), episode_length(profile), None
+    spec, lengths, make_env = profile.env.spec(), episode_lengths(profile), None
     if config.env_workers:
-        how = {"workers": config.env_workers, "stepping": stepping_of(profile, **at), "episode_length": length}
+        how = {"workers": config.env_workers, "stepping": stepping_of(profile, **at), "lengths": lengths}
         make_env = partial(TwinPool, spec, **how)
-    return twin_parts(spec, profile.params, episode_length=length, whole_unrolls=coarse, make_env=make_env)
+    return twin_parts(spec, profile.params, lengths=lengths, whole_unrolls=coarse, make_env=make_env)
 
 
 def watched(parts: Parts, architecture: str, config: Any, table: dict[str, Any], machine: Machine) -> Watch:
