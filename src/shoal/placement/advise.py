@@ -178,7 +178,8 @@ def add_traces(
         tell(f"the phases of {name}")
         # agents differ, so only the workload's own parameters fit its own architecture
         own = workload if name == workload.architecture else make_workload(name, workload.factory, profile.network)
-        found[name] = measure_trace(own, episode_lengths(profile), seconds)
+        # of one length: batches of whole episodes would otherwise take on forms that compile while they are timed
+        found[name] = measure_trace(own, episode_lengths(profile)._replace(spread=0.0), seconds)
     return replace(profile, traces=tuple(found.values()))
 
 
