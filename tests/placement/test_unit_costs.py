@@ -6,16 +6,23 @@ import dataclasses
 import numpy as np
 import pytest
 
-from placement.made_up import beside, curve, point, profile
+from placement.made_up import beside, curve, point, profile, trace
+from shoal.agents.lessons import CriticLesson, PolicyLesson
+from shoal.architectures import presets
 from shoal.engines import Work
+from shoal.placement.twins import twin_trajectory
 from shoal.placement.unit_costs import (
     Uneven,
     best_inference,
+    by_episodes,
     episode_lengths,
     handing_of,
+    host_curve,
     in_turn,
+    served_work,
     share_in_python,
     spread_of,
+    update_of,
     work_at,
 )
 
@@ -83,3 +90,32 @@ def test_threads_that_compute_gain_no_more_than_cores():
     assert faster.gain == 1.0
     assert dataclasses.replace(faster, cores=2.0).gain == pytest.approx(1.7)
     assert dataclasses.replace(faster, alone_cores=0.1).gain == pytest.approx(1.7)  # asleep: nothing to share
+
+
+def test_the_update_of_a_preset_is_the_curve_and_minibatches_cost_the_fixed_part_each():
+    made, seen = profile(), curve(1e-3, 1e-6, (256, 1024))
+    preset = presets.preset("ppo", made.env.spec())
+    assert update_of(made, "ppo", seen, preset, 1024) == pytest.approx(2.024e-3)
+    more = dataclasses.replace(preset, minibatches=2 * preset.minibatches, epochs=3 * preset.epochs)
+    assert update_of(made, "ppo", seen, more, 1024) == pytest.approx(3 * 3.024e-3)
+
+
+def test_a_server_pays_for_rows_once_and_for_every_request():
+    made = profile()
+    config = dataclasses.replace(presets.preset("seed", made.env.spec()), num_actors=4, envs_per_actor=2)
+    seen = trace("seed")
+    point = presets.preset("seed", made.env.spec())
+    asked, rows = point.requests, point.requests * point.envs_per_actor
+    each = (seen.phases["act"].at(rows) - host_curve(made, rows)[1].at(rows)) / asked
+    assert each > 0
+    for requests in (1, 4):
+        alone = host_curve(made, 2 * requests)[1].at(2 * requests)
+        work = served_work(made, seen, requests, config, 1.0)
+        assert work.seconds == pytest.approx(alone + requests * each)
+
+
+def test_phases_over_whole_episodes_cost_what_the_longest_makes_them():
+    seen = curve(1e-3, 1e-6, (128, 1024))
+    made = twin_trajectory(profile().env.spec(), 50, 4)
+    for given in (made, PolicyLesson(made, ()), CriticLesson(made)):
+        assert by_episodes(seen, 1.0, 0.1, None, given).seconds == pytest.approx(1.2e-3)

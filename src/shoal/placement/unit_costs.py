@@ -7,16 +7,19 @@ share. Needs no JAX.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from shoal.actors.samplers import way_of
+from shoal.agents.lessons import CriticLesson, PolicyLesson
 from shoal.architectures import presets
 from shoal.engines import Work
 from shoal.placement.episodes import Lengths
 from shoal.placement.profile import COMPUTES, Curve, Point, Profile, Trace
 from shoal.placement.trial import batch_trajectories, passes
+from shoal.types import Trajectory
 
 HOSTS = ("numpy", "cpu")
 """where acting runs without an accelerator"""
@@ -72,7 +75,7 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
     }
 
 
-def traced(profile: Profile, trace: Trace | None, config: Any, speed: float) -> dict[str, Work]:
+def traced(profile: Profile, trace: Trace | None, config: Any, speed: float) -> dict[str, Work | Callable[..., Work]]:
     """Phases at the seconds that they took alone."""
     if trace is None:
         return {}
@@ -80,12 +83,28 @@ def traced(profile: Profile, trace: Trace | None, config: Any, speed: float) -> 
     for name, curve in trace.phases.items():
         shares = learners_of(config) if name == "update" else 1
         python = IN_XLA if name in COMPILED else 1.0
+        if name in BY_EPISODES and trace.architecture == "pg":
+            found[name] = partial(by_episodes, curve, speed, python)
+            continue
         rows = max(1, rows_of(name, config) // shares)
         work = work_at(curve, rows, speed, python)
         if name == "update" and not hasattr(config, "replay_ratio"):
             work = work._replace(seconds=update_of(profile, trace.architecture, curve, config, rows) / speed)
         found[name] = work._replace(idle=0.0, cores=shares * work.cores)
     return found
+
+
+def by_episodes(curve: Curve, speed: float, python: float, *args: Any) -> Work:
+    """What a phase of `pg` costs on the batch that it is called with, whose longest episode says how many rows it
+    has."""
+    rows = next(lesson_rows for lesson_rows in map(rows_in, args) if lesson_rows)
+    return work_at(curve, rows, speed, python)._replace(idle=0.0)
+
+
+def rows_in(given: Any) -> int:
+    """Rows of a trajectory, or of a lesson about one; 0 of anything else."""
+    made = given[0] if isinstance(given, PolicyLesson | CriticLesson) else given
+    return made.reward.size if isinstance(made, Trajectory) else 0
 
 
 def update_of(profile: Profile, architecture: str, curve: Curve, config: Any, rows: int) -> float:
@@ -167,6 +186,8 @@ def handing_of(profile: Profile, together: int) -> float:
 
 ONCE = ("start", "publish", "push", "exchange", "step")
 """phases that cost the same whatever the rows"""
+BY_EPISODES = ("gradient", "returns")
+"""phases over batches of whole episodes"""
 COMPILED = ("update", "gradient")
 """phases that XLA computes"""
 IN_XLA = 0.1
@@ -208,8 +229,8 @@ def served_work(profile: Profile, trace: Trace | None, requests: int, config: An
     if trace is None or seen is None:
         return work
     preset = presets.preset(trace.architecture, profile.env.spec())
-    point = min(seen.points, key=lambda one: abs(one.size - preset.requests * preset.envs_per_actor))
-    each = max(0.0, seen.at(point.size) - curve.at(point.size)) / preset.requests
+    rows = preset.requests * preset.envs_per_actor
+    each = max(0.0, seen.at(rows) - host_curve(profile, rows)[1].at(rows)) / preset.requests
     return in_turn(1, work, Work(requests * each / speed, python=1.0))
 
 
