@@ -119,7 +119,7 @@ def test_with_trace_decay_one_targets_are_returns_to_the_end_of_the_unroll(archi
 
 def values_of(spec, params, obs):
     """The critic's values [T+1, B], from the module itself."""
-    arrays, static = eqx.partition(build(Mlp, spec, seed=0), eqx.is_inexact_array)
+    arrays, static = eqx.partition(build(Mlp, spec, jax.random.key(0)), eqx.is_inexact_array)
     network = eqx.combine(ravel_pytree(arrays)[1](params), static).network
     return np.asarray(jax.vmap(jax.vmap(network))(obs)[1])
 
