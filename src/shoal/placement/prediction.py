@@ -99,6 +99,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     act_on: On | None = None,
     learn_on: On | None = None,
     seed: int = 0,
+    brief: bool = False,
 ) -> Prediction:
     """Predict for a config, or for the architecture's preset.
 
@@ -109,6 +110,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         device, and never with environment workers.
       act_on, learn_on: where to; None for wherever one call costs less.
       seed: of how long single steps take, where they were measured to differ.
+      brief: watch as few updates as give a figure, for many predictions one after the other.
 
     Raises:
       ConfigError: an architecture whose costs no profile has, a way to collect that is not simulated, or an accelerator
@@ -128,7 +130,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     table = on_devices(table, profile, config, machine, where)
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
     coarse &= (where.act.device is None or served(config)) and not config.env_workers
-    watch = watched(parts_of(profile, config, coarse, at), architecture, config, table, made)
+    watch = watched(parts_of(profile, config, coarse, at), architecture, config, table, made, brief)
     first, last = watch.readings
     seconds = last.now - first.now
     shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last)

@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shoal.errors import ConfigError
 from shoal.placement.allowed import ANY, Allowed
@@ -152,14 +153,19 @@ def limits(profile: Profile, trial: Trial) -> Limits:
 
 def command(profile: Profile, trial: Trial) -> str:
     """The line that trains in this arrangement."""
-    words = ["shoal", "train", trial.architecture, "--env", profile.env.id]
+    return train_line(profile, trial.architecture, trial.changed, "processes" if trial.engine == "processes" else None)
+
+
+def train_line(profile: Profile, architecture: str, changed: dict[str, Any], engine: str | None) -> str:
+    """The line that trains with some fields changed; engine None for the one that it takes by itself."""
+    words = ["shoal", "train", architecture, "--env", profile.env.id]
     if profile.env.settings:
         words += ["--env-kwargs", json.dumps(profile.env.settings)]
     if profile.network != "auto":
         words += ["--network", profile.network]
-    if trial.engine == "processes":
-        words += ["--engine", "processes"]
-    for name, value in trial.changed.items():
+    if engine is not None:
+        words += ["--engine", engine]
+    for name, value in changed.items():
         words += ["--" + name.replace("_", "-"), str(value)]
     return shlex.join(words)
 
