@@ -9,10 +9,12 @@ from placement.made_up import profile, trace, trial
 from shoal.architectures import presets
 from shoal.errors import ConfigError
 from shoal.placement.allowed import Allowed
+from shoal.placement.bounds import compiled_step_s
 from shoal.placement.machines import MachineFacts
 from shoal.placement.ranking import layouts_of, learns_alike, rank, run_line
 from shoal.placement.render_ranking import render
-from shoal.placement.verdict import advise_on
+from shoal.placement.stages import seconds_by_stage
+from shoal.placement.verdict import advise_on, describe, limits
 
 FOUR = MachineFacts(name="four", cores=4)
 KNOWN = dataclasses.replace(
@@ -86,8 +88,23 @@ def test_the_line_to_run_names_sampler_and_workers():
     assert run_line(slow, found) == "shoal train ppo --env Made-Up-v0 --sampler alternating --env-workers 4"
     text = render(slow, found)
     assert "1 actor x 8 envs x 128 steps, one thread, alternating over 2 x 4 env workers" in text
-    assert text.endswith("run: " + str(run_line(slow, found)))
+    assert text.endswith(str(run_line(slow, found)))
     assert run_line(slow, []) is None
+
+
+def test_environments_compiled_with_the_agent_cost_what_their_rollout_took():
+    phases = {"actor": {"prepare": 0.0, "rollout": 0.8, "assemble": 0.0}, "learner": {"update": 0.6, "publish": 0.0}}
+    run = dataclasses.replace(trial("ppo", 50_000.0), phases=phases)
+    made = profile(trials=(run,), traces=(trace("ppo"),))
+    assert compiled_step_s(made) == pytest.approx(0.8 * 8 / 100_000)
+    assert compiled_step_s(KNOWN) is None
+    serial = next(one for one in rank(made, FOUR) if one.engine == "inline" and not one.settings)
+    batch_s = 128 * 0.8 * 8 / 100_000 + 4.4e-4 + 2.5e-6 * 1024
+    assert serial.env_steps_per_s == pytest.approx(1024 / batch_s, rel=0.02)
+    assert "on-device" in render(made, [serial])
+    assert "one compiled call" in describe(run)
+    assert sum(seconds_by_stage(made, run).values()) == pytest.approx(2.0)
+    assert limits(made, run).simulator == pytest.approx(125_000)
 
 
 def test_wider_actors_learn_otherwise_and_are_not_what_to_run():

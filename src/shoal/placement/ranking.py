@@ -12,7 +12,7 @@ from typing import Any
 from shoal.architectures import presets
 from shoal.architectures.assemble import default_engine
 from shoal.placement.allowed import ANY, Allowed
-from shoal.placement.bounds import env_kind, usual_step
+from shoal.placement.bounds import compiled_step_s, env_kind, usual_step
 from shoal.placement.layouts import LONG_STEP_S, MOST_ACTORS, WIDER, arrange, split, widen
 from shoal.placement.machines import MachineFacts
 from shoal.placement.prediction import Prediction, predict
@@ -64,7 +64,7 @@ def with_workers(profile: Profile, machine: MachineFacts, architecture: str, con
     Only where a step is worth a process: handing actions and rows over costs, and no prediction knows how much.
     """
     waits = env_kind(profile) == "waits"
-    worth_it = waits or usual_step(profile).mean_s >= LONG_STEP_S
+    worth_it = (waits or usual_step(profile).mean_s >= LONG_STEP_S) and compiled_step_s(profile) is None
     if not (profile.env.named and worth_it and "central" in config.samplers):
         return []
     envs, cores = config.envs_per_actor, max(1, round(machine.cores))

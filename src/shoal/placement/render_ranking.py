@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from shoal.placement.allowed import ANY, Allowed
+from shoal.placement.bounds import compiled_step_s
 from shoal.placement.layouts import layout_words
 from shoal.placement.prediction import Prediction
 from shoal.placement.profile import Profile
@@ -30,10 +31,11 @@ def render(profile: Profile, found: Sequence[Prediction], allowed: Allowed = ANY
     if len(found) > most:
         lines.append(f"  the first {most} of {len(found)}; each of them: shoal predict ARCH --profile FILE")
     line = run_line(profile, found)
-    return "\n".join([*lines, f"  run: {line}"] if line else lines)
+    return "\n".join([*lines, f"  run (predicted, not run yet): {line}"] if line else lines)
 
 
 def words_of(profile: Profile, one: Prediction) -> str:
     """A layout, and whether its data are other ones."""
     words = layout_words(one.layout | one.settings, one.engine)
+    words += ", on-device" if compiled_step_s(profile) is not None else ""
     return words if learns_alike(profile, one) else f"{words} (learns otherwise)"

@@ -9,7 +9,7 @@ from typing import Any
 
 from shoal.errors import ConfigError
 from shoal.placement.allowed import ANY, Allowed
-from shoal.placement.bounds import env_kind, usual_step
+from shoal.placement.bounds import compiled_step_s, env_kind, usual_step
 from shoal.placement.layouts import (
     CONSIDERED,
     LONG_STEP_S,
@@ -144,10 +144,14 @@ def limits(profile: Profile, trial: Trial) -> Limits:
         gain = max(gain, min(float(actors), profile.cores))
     simulator = profile.valid_frac * batch / profile.env_step.at(batch) * gain
     inference = profile.valid_frac * batch / best_inference(profile, batch)
+    compiled = compiled_step_s(profile)
+    if compiled is not None:  # environments and agent are one call, which is all that collecting takes
+        simulator, inference = profile.valid_frac * batch / compiled * min(actors, profile.cores), math.inf
     update = profile.valid_frac * trial.rows / update_seconds(profile, trial.passes, trial.rows)
     series = 1 / (1 / simulator + 1 / inference + 1 / update)
     overlapped = 1 / max(1 / simulator + 1 / inference, 1 / update)
     cores = profile.valid_frac * core_limit(profile, batch, trial.rows, trial.passes, trial.engine)
+    cores = overlapped if compiled is not None else cores
     return Limits(simulator, inference, update, series, max(series, min(overlapped, cores)))
 
 
@@ -181,7 +185,9 @@ def race(profile: Profile) -> str | None:
 
 def describe(trial: Trial) -> str:
     """A layout in words."""
-    return layout_words(trial.settings, trial.engine)
+    on_device = trial.phases.get("actor", {}).get("rollout", 0.0) > 0.0 and not trial.simulated
+    words = layout_words(trial.settings, trial.engine)
+    return f"{words}, on-device: rollout and agent in one compiled call" if on_device else words
 
 
 def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
