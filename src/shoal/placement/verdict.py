@@ -277,6 +277,8 @@ def why_gpu(profile: Profile, best: Trial) -> str:
         act, from_batch = where(profile, profile.inference, best.settings["envs_per_actor"], "observations")
         learn, from_rows = where(profile, profile.update, best.rows, "rows")
         return f"Act on the {act} (GPU from {from_batch}); update on the {learn} (GPU from {from_rows})."
+    if compiled_step_s(profile) is not None:
+        return "No GPU seen. Environments written in JAX run on one with the agent; measure there how fast."
     bounds = limits(profile, best)
     most = bounds.simulator / (bounds.series if best.engine == "inline" else bounds.overlapped)
     if most < WORTH_SAYING:
