@@ -65,7 +65,9 @@ def made(network, seed=0):
     trajectory = make_trajectory(agent, DISCRETE, params, seed, STEPS, ENVS, memory)
     assert (~trajectory.valid).sum() >= 4
     model = make_model(
-        build(network, DISCRETE, 0), DISCRETE, Statistics(DISCRETE, params.size, obs=False, reward=False)
+        build(network, DISCRETE, jax.random.key(0)),
+        DISCRETE,
+        Statistics(DISCRETE, params.size, obs=False, reward=False),
     )
     return agent, model, params, trajectory
 

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from agents.made import BOX, DISCRETE, MATRIX, loss_and_gradient, make_agent, make_trajectory, of_environments
 from reference import returns
 from reference.trajectories import Columns
-from shoal.agents.model import build
+from shoal.agents.model import build, flat_maker
 from shoal.agents.objectives import counted_actions, learning_reward
 from shoal.networks.mlp import Mlp
 
@@ -119,7 +119,7 @@ def test_with_trace_decay_one_targets_are_returns_to_the_end_of_the_unroll(archi
 
 def values_of(spec, params, obs):
     """The critic's values [T+1, B], from the module itself."""
-    arrays, static = eqx.partition(build(Mlp, spec, seed=0), eqx.is_inexact_array)
+    arrays, static = eqx.partition(build(Mlp, spec, jax.random.key(0)), eqx.is_inexact_array)
     network = eqx.combine(ravel_pytree(arrays)[1](params), static).network
     return np.asarray(jax.vmap(jax.vmap(network))(obs)[1])
 
@@ -183,3 +183,8 @@ def test_the_parts_add_up_to_the_loss():
     parts = metrics["loss/policy"] + 0.3 * metrics["loss/value"] - 0.02 * metrics["loss/entropy"]
     assert loss == pytest.approx(parts, rel=1e-5)
     assert 0 < metrics["loss/entropy"] <= np.log(4) + 1e-6
+
+
+def test_params_drawn_in_one_compiled_program_are_the_same():
+    made = [flat_maker(Mlp, DISCRETE, compiled=compiled)(3) for compiled in (False, True)]
+    np.testing.assert_array_equal(*made)

@@ -18,6 +18,7 @@ from shoal.placement.profile import read_profile
 from shoal.placement.render import render
 from shoal.placement.rounds import Rounds
 from shoal.placement.stages import BOXES
+from shoal.placement.traces import two_sizes
 from shoal.placement.verdict import advise_on
 
 SHORT = 0.5
@@ -182,3 +183,11 @@ def test_a_device_agent_acts_as_the_host_does():
         actions.append((action, head))
     np.testing.assert_array_equal(actions[0][0], actions[1][0])
     np.testing.assert_allclose(actions[0][1], actions[1][1], rtol=1e-5, atol=1e-6)
+
+
+def test_updates_over_frames_are_timed_in_the_shapes_that_are_traced():
+    work = workload.make_workload("impala", envs.resolve("ale:pong"), "auto")
+    config = work.config
+    batches = [config.batch_trajectories * one.envs_per_actor for one in two_sizes(config, frames=True)]
+    assert list(measure.shapes_of_batches(work).values()) == [(config.unroll_length, size) for size in batches]
+    assert config.batch_trajectories * config.envs_per_actor in batches

@@ -18,7 +18,7 @@ from shoal.agents.devices import acting_device
 from shoal.agents.host_actions import host_actions
 from shoal.agents.host_plan import place, plan_of
 from shoal.agents.host_policy import Plan, acting_in_numpy
-from shoal.agents.model import Model, build, layers_of, make_model, outline
+from shoal.agents.model import Model, flat_maker, layers_of, make_model, outline
 from shoal.agents.objectives import Objective
 from shoal.agents.statistics import Statistics, normalised_spec
 from shoal.trees import tree_leaves, tree_map
@@ -72,12 +72,13 @@ def ground(spec: EnvSpec, network: Callable[..., Any], config: Any) -> tuple[Mod
     statistics = Statistics(spec.seen, size, obs=config.normalise_obs, reward=config.normalise_reward)
     model = make_model(example, spec, statistics)
     plan = plan_of(example, statistics)
+    sees_frames = plan is None and any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs))
+    draw = flat_maker(network, seen, compiled=sees_frames)
     device = acting_device(config)
     acting = acting_in_numpy(Plan.from_dict(plan), spec) if plan else _acting_in_jax(example, model, spec, device)
 
     def init(seed: int) -> np.ndarray:
-        fresh = eqx.filter(build(network, seen, seed), eqx.is_inexact_array)
-        return np.concatenate([np.asarray(ravel_pytree(fresh)[0]), statistics.initial()])
+        return np.concatenate([draw(seed), statistics.initial()])
 
     def policy(params: Array, obs: PyTree, memory: PyTree) -> tuple[Any, PyTree]:
         head, _, memory = model.heads(params, obs, memory)
@@ -92,7 +93,7 @@ def ground(spec: EnvSpec, network: Callable[..., Any], config: Any) -> tuple[Mod
         "policy": policy,
         "observe": observe,
         "layers": layers_of(eqx.filter(example, eqx.is_inexact_array)),
-        "sees_frames": plan is None and any(len(leaf.shape) == 3 for leaf in tree_leaves(spec.obs)),
+        "sees_frames": sees_frames,
         "plan": plan,
     }
 

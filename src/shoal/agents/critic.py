@@ -52,7 +52,7 @@ class Critic:
 
     def init(self, seed: int) -> np.ndarray:
         """Its params."""
-        fresh = eqx.filter(build(self._network, self._spec, seed), eqx.is_inexact_array)
+        fresh = eqx.filter(build(self._network, self._spec, jax.random.key(seed)), eqx.is_inexact_array)
         return np.asarray(ravel_pytree(fresh)[0])
 
     def values(self, params: Array, obs: PyTree, action: Array) -> tuple[Array, Array]:

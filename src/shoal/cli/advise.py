@@ -174,6 +174,6 @@ def show(advice: Any, profile: Any, allowed: Any, written: Path | None) -> None:
     console = console_for_output()
     console.print(render(advice, profile, console.width), highlight=False)
     if profile.traces:
-        print(render_ranking(rank(profile, machine_named("here", profile), allowed), allowed))
+        print(render_ranking(profile, rank(profile, machine_named("here", profile), allowed), allowed))
     if written is not None:
         print(f"\nprofile: {written}")

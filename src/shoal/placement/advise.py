@@ -136,7 +136,7 @@ def measure_parts(
     tell("updates over batch sizes")
     update = measure.measure_update(workload, took["update"], rounds, late)
     tell("two threads that act and step")
-    acting_beside = measure.measure_acting_beside(workload, took["beside"])
+    acting_beside = measure.measure_acting_beside(workload, env.loops, took["beside"])
     tell("messages between workers")
     passing = measure_passing(took["passing"])
     crowding = measure_crowding(usable_cores(), took["crowding"])

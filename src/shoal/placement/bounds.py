@@ -39,6 +39,18 @@ def usual_step(profile: Profile) -> Point:
     return profile.env_step.near(profile.env_reset.size)
 
 
+def compiled_step_s(profile: Profile) -> float | None:
+    """Seconds of a vector step of environments that are written in JAX, compiled together with the agent that acts in
+    them: from a run, with what an unroll takes beside. None of all other environments, whose runs have no such phase.
+    """
+    for trial in profile.trials:
+        actor = trial.phases.get("actor", {})
+        if actor.get("rollout", 0.0) > 0.0:
+            steps = trial.env_steps / profile.valid_frac / trial.settings["envs_per_actor"]
+            return sum(actor.get(name, 0.0) for name in ("prepare", "rollout", "assemble")) / steps
+    return None
+
+
 def moved_share(profile: Profile) -> float:
     """Bytes of observations that steps write in a second, beside those that one thread copies in a second.
 

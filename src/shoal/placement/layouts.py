@@ -98,14 +98,17 @@ def crowd(architecture: str, config: Any) -> list[Arrangement]:
     return [arrange(architecture, config, changed, same_learning=False)]
 
 
-def layout_words(settings: dict[str, int], engine: str) -> str:
-    """A layout as a person reads it."""
+def layout_words(settings: dict[str, Any], engine: str) -> str:
+    """A layout as a person reads it; with environment workers, who they are asked by."""
 
     def several(name: str, unit: str) -> str:
         return f"{settings[name]} {unit}{'' if settings[name] == 1 else 's'}"
 
     parts = (several("num_actors", "actor"), several("envs_per_actor", "env"), several("unroll_length", "step"))
-    return " x ".join(parts) + {"inline": ", one thread"}.get(engine, f", {engine}")
+    workers, sampler = settings.get("env_workers", 0), settings.get("sampler", "central")
+    number = f"2 x {workers}" if sampler == "alternating" else workers
+    over = f", {sampler} over {number} env worker{'' if number == 1 else 's'}" if workers else ""
+    return " x ".join(parts) + {"inline": ", one thread"}.get(engine, f", {engine}") + over
 
 
 def key_of(choice: Arrangement | Trial) -> tuple[str, str, str]:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time the parts alone: environment, inference, update, estimate, transfer. Returns data and decides nothing."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from shoal.placement import workload as made
 from shoal.placement.episodes import spread_of_lengths
 from shoal.placement.profile import Beside, Curve, Point
 from shoal.placement.rounds import Rounds, Within, as_point
+from shoal.placement.traces import two_sizes
 from shoal.placement.trial import batch_trajectories
 from shoal.placement.workload import Workload
 from shoal.records.hardware import usable_cores
@@ -28,6 +28,8 @@ ACTION_ROWS = 64
 """random actions drawn before the clock starts, used again and again"""
 SLOW_STEP_S = 0.1
 """a vector step of this many seconds is not tried with more environments"""
+SLOW_RESET_S = 0.25
+"""a reset of this many seconds is timed once in each round"""
 SLOW_CALL_S = 1.5
 """no update or inference is tried at a size where one call is expected to take longer"""
 INFERENCE_SIZES = (1, 4, 16, 64, 256)
@@ -57,6 +59,8 @@ class EnvTimings(NamedTuple):
     valid_frac: float
     episode_spread: float
     beside: Beside
+    loops: tuple["RandomSteps", ...]
+    """the environments, of that number, that stepped beside one another: to be stepped on"""
 
 
 class RandomSteps:
@@ -80,7 +84,8 @@ class RandomSteps:
         """A reset once the first is over; the first itself where it took too long to do it again."""
         if self.reset_point.mean_s > SLOW_CALL_S:
             return self.reset_point
-        return rounds.time(self.env.num_envs, self.reset, seconds, warm_up=0)
+        min_calls = 1 if self.reset_point.mean_s > SLOW_RESET_S else 3
+        return rounds.time(self.env.num_envs, self.reset, seconds, min_calls=min_calls, warm_up=0)
 
     def __call__(self) -> None:
         self.env.send(self._next_actions(self._calls % ACTION_ROWS))
@@ -137,13 +142,14 @@ def measure_env(factory: EnvFactory, num_envs: int, seconds: float, rounds: Roun
     valid_frac, episode_spread = usual.valid_frac, 0.0
     if valid_frac < 1.0:  # where none ended while steps were timed, none would now
         episode_spread = spread_of_lengths(usual.episode_lengths(seconds))
-    beside = measure_beside([usual, start(num_envs, num_envs)], seconds)
+    loops = usual, start(num_envs, num_envs)
+    beside = measure_beside(loops, seconds)
     reset = usual.time_resets(rounds, seconds / 4)
     if num_envs > 1:
         points.insert(0, time_steps(start(1)))
     if 4 * points[-1].mean_s < SLOW_STEP_S and 4 * reset.mean_s < SLOW_CALL_S:
         points.append(time_steps(start(4 * num_envs)))
-    return EnvTimings(Curve(points=tuple(points)), reset, valid_frac, episode_spread, beside)
+    return EnvTimings(Curve(points=tuple(points)), reset, valid_frac, episode_spread, beside, loops)
 
 
 def measure_beside(loops: Sequence[Callable[[], Any]], seconds: float) -> Beside:
@@ -159,23 +165,19 @@ def measure_beside(loops: Sequence[Callable[[], Any]], seconds: float) -> Beside
     )
 
 
-def measure_acting_beside(workload: Workload, seconds: float) -> Beside:
-    """Acting and stepping by turns on one thread, and on two."""
-    size, agent = workload.config.envs_per_actor, workload.parts.agent
-    with ExitStack() as stack:
+def measure_acting_beside(workload: Workload, loops: Sequence[RandomSteps], seconds: float) -> Beside:
+    """Acting and stepping by turns on one thread, and on as many as there are loops of steps."""
 
-        def loop(number: int) -> Callable[[], None]:
-            step = RandomSteps(workload.factory, size, number * size)
-            stack.callback(step.env.close)
-            act = act_call(workload, agent, size)
+    def loop(step: RandomSteps) -> Callable[[], None]:
+        act = act_call(workload, workload.parts.agent, step.env.num_envs)
 
-            def both() -> None:
-                act()
-                step()
+        def both() -> None:
+            act()
+            step()
 
-            return both
+        return both
 
-        return measure_beside([loop(0), loop(1)], seconds)
+    return measure_beside([loop(step) for step in loops], seconds)
 
 
 def with_a_core(together: Together) -> float:
@@ -197,7 +199,7 @@ def measure_inference(workload: Workload, seconds: float, rounds: Rounds, enough
     in_jax = made.device_agent(workload) if on_host else agent
     for platform, device in first_devices().items():
         sizes = FRAME_SIZES if platform == "cpu" and agent.sees_frames else INFERENCE_SIZES
-        within = partial(jax.default_device, device)
+        within = partial(on, device)
         with within():
             prepare = partial(act_call, workload, in_jax)
             curves[platform] = _sweep(sizes, prepare, seconds, rounds, enough, within=within)
@@ -214,22 +216,32 @@ def act_call(workload: Workload, agent: Any, size: int) -> Callable[[], Any]:
 
 def measure_update(workload: Workload, seconds: float, rounds: Rounds, enough: Enough = never) -> dict[str, Curve]:
     """The architecture's own learner on batches of several lengths, on the first device of every platform."""
-    config = dataclasses.replace(workload.config, learning_rate=made.HARMLESS_RATE)
-    envs, length = config.envs_per_actor * batch_trajectories(config), config.unroll_length
-    shares = (1 / 8, 1) if workload.parts.agent.sees_frames else (1 / 4, 1, 4)
-    lengths = sorted({max(2, round(length * share)) for share in shares})
+    shapes = shapes_of_batches(workload)
     curves = {}
     for platform, device in first_devices().items():
-        within = partial(jax.default_device, device)
+        within = partial(on, device)
         with within():
-            learner = workload.module.make_learner(config, workload.parts.agent)
-            prepare = partial(update_call, workload, learner, num_envs=envs)
-            curves[platform] = _sweep(lengths, prepare, seconds, rounds, enough, envs, within)
+            calls = {rows: partial(update_call, workload, *shape) for rows, shape in shapes.items()}
+            curves[platform] = _sweep(shapes, lambda rows, calls=calls: calls[rows](), seconds, rounds, enough, within)
     return curves
 
 
-def update_call(workload: Workload, learner: Any, length: int, num_envs: int) -> Callable[[], None]:
+def shapes_of_batches(workload: Workload) -> dict[int, tuple[int, int]]:
+    """(steps, environments) of the batches whose updates are timed, by rows: frames in the shapes that `measure_trace`
+    learns from too, since every shape takes seconds to compile."""
+    config = workload.config
+    length, trajectories = config.unroll_length, batch_trajectories(config)
+    if workload.parts.agent.sees_frames:
+        envs = [trajectories * one.envs_per_actor for one in two_sizes(config, frames=True)]
+        return {length * number: (length, number) for number in envs}
+    envs = config.envs_per_actor * trajectories
+    lengths = sorted({max(2, round(length * share)) for share in (1 / 4, 1, 4)})
+    return {number * envs: (number, envs) for number in lengths}
+
+
+def update_call(workload: Workload, length: int, num_envs: int) -> Callable[[], None]:
     """A call of `update` on a made-up batch; each goes on from the state that the one before left."""
+    learner = workload.parts.learner
     batch = [made.made_up_trajectory(workload, length, num_envs)]
     state = learner.init(made.SEED)
 
@@ -280,6 +292,12 @@ def first_devices() -> dict[str, Any]:
     return found
 
 
+def on(device: Any) -> AbstractContextManager[Any]:
+    """Computes on a device. Nothing is said of the one that JAX takes by itself: what is compiled under a choice is
+    compiled once more without it."""
+    return nullcontext() if device == jax.devices()[0] else jax.default_device(device)
+
+
 class Neighbours:
     """What other programs use of the cores from now on."""
 
@@ -307,22 +325,21 @@ def all_devices() -> list[dict[str, Any]]:
 
 
 def _sweep(
-    counts: Iterable[int],
+    sizes: Iterable[int],
     prepare: Callable[[int], Callable[[], Any]],
     seconds: float,
     rounds: Rounds,
     enough: Enough = never,
-    unit: int = 1,
     within: Within = nullcontext,
 ) -> Curve:
-    """Time calls over growing counts; a point's size is count * unit.
+    """Time calls over growing sizes.
 
-    The first count is always timed; others unless a call would take too long, or two are there and `enough` says stop.
+    The first size is always timed; others unless a call would take too long, or two are there and `enough` says stop.
     """
     points: list[Point] = []
-    for count in counts:
-        slow = points and points[-1].median_s * count * unit / points[-1].size > SLOW_CALL_S
+    for size in sizes:
+        slow = points and points[-1].median_s * size / points[-1].size > SLOW_CALL_S
         if slow or (len(points) > 1 and enough()):
             break
-        points.append(rounds.time(count * unit, prepare(count), seconds, within=within))
+        points.append(rounds.time(size, prepare(size), seconds, within=within))
     return Curve(points=tuple(points))

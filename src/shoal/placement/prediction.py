@@ -12,13 +12,15 @@ from typing import Any
 
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets
+from shoal.engines import Work
 from shoal.errors import ConfigError
+from shoal.placement.bounds import compiled_step_s
 from shoal.placement.devices import On, Places, on_devices, places, served
 from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, layout, passes
 from shoal.placement.twin_pool import costs_of_waiting
-from shoal.placement.unit_costs import HUB, costs, storing_of
+from shoal.placement.unit_costs import HUB, IN_XLA, costs, storing_of
 from shoal.placement.watch import Reading, parts_of, watched
 from shoal.records.readable import percent
 from shoal.replay.sizing import shard_bytes
@@ -99,6 +101,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     act_on: On | None = None,
     learn_on: On | None = None,
     seed: int = 0,
+    brief: bool = False,
 ) -> Prediction:
     """Predict for a config, or for the architecture's preset.
 
@@ -109,6 +112,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         device, and never with environment workers.
       act_on, learn_on: where to; None for wherever one call costs less.
       seed: of how long single steps take, where they were measured to differ.
+      brief: watch as few updates as give a figure, for many predictions one after the other.
 
     Raises:
       ConfigError: an architecture whose costs no profile has, a way to collect that is not simulated, or an accelerator
@@ -127,8 +131,9 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     where = places(profile, config, machine, table, act_on, learn_on)
     table = on_devices(table, profile, config, machine, where)
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
+    coarse |= compiled_step_s(profile) is not None
     coarse &= (where.act.device is None or served(config)) and not config.env_workers
-    watch = watched(parts_of(profile, config, coarse, at), architecture, config, table, made)
+    watch = watched(parts_of(profile, config, coarse, at), architecture, config, table, made, brief)
     first, last = watch.readings
     seconds = last.now - first.now
     shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last)
@@ -157,6 +162,9 @@ def costs_here(profile: Profile, architecture: str, config: Any, engine: str, at
     """Costs of phases and messages on cores, with environments beside their actor or in workers; `at` is what `costs`
     takes."""
     table = costs(profile, config, architecture, engine=engine, **at)
+    compiled = compiled_step_s(profile)
+    if compiled is not None and not config.env_workers:  # of fewer environments it is taken to last as long
+        table |= {"rollout": Work(config.unroll_length * compiled / at["speed"], python=IN_XLA)}
     if not config.env_workers:
         return table
     storing = storing_of(profile.trace_of(architecture), config, at["speed"])

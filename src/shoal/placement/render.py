@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Advice as a person reads it: a table of stages, the limits, what was compared, the verdict. Rich draws it."""
 
+from math import inf
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -99,7 +101,7 @@ def limits_text(profile: Profile, limits: Limits, trial: Trial) -> Text:
         ("inference", limits.inference, host_curve(profile, batch)[1].near(batch)),
         ("update", limits.update, profile.update["cpu"].near(trial.rows)),
     )
-    alone = " · ".join(f"{name} {count(rate)}{plus_minus(point.noise)}" for name, rate, point in parts)
+    alone = " · ".join(f"{name} {count(rate)}{plus_minus(point.noise)}" for name, rate, point in parts if rate < inf)
     both = f"in turn {count(limits.series)} · overlapped on these cores {count(limits.overlapped)}"
     measured = f"measured {count(trial.env_steps_per_s)}{plus_minus(trial.noise)}"
     return Text(f"{alone}\n{both} · {measured}\nenvironment: {bound_words(profile)}")

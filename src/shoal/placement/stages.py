@@ -25,6 +25,9 @@ WIDER_PAYS = 1.5
 NO_GPU = "no GPU seen"
 
 
+ON_DEVICE = "it is on-device already: rollout and agent in one compiled call; more environments fill a device"
+
+
 @dataclass(frozen=True)
 class Stage:
     """One row of the table."""
@@ -57,11 +60,13 @@ def stages(profile: Profile, trial: Trial) -> list[Stage]:
     def cheap(name: str) -> str:
         return f"no need: {percent(spent[name] / total)} of the time" if spent[name] < CHEAP * total else ""
 
+    compiled = trial.phases.get("actor", {}).get("rollout", 0.0) > 0.0
+    acting = "in the environment's call" if compiled else cheap("inference") or inference_advice(profile, trial)
     act_device, act_size = where(profile, profile.inference, trial.settings["envs_per_actor"], "observations")
     fit_device, fit_size = where(profile, profile.update, trial.rows, "rows")
     return [
-        row(SAMPLES, "environment step", environment_advice(profile)),
-        row(SAMPLES, "inference", cheap("inference") or inference_advice(profile, trial), act_device, act_size),
+        row(SAMPLES, "environment step", ON_DEVICE if compiled else environment_advice(profile)),
+        row(SAMPLES, "inference", acting, act_device, act_size),
         row(SAMPLES, "bookkeeping", "with its actor: noise, log-probabilities and storing, once per unroll"),
         row(FIT, "advantage estimate", estimate_advice(spent["advantage estimate"] / total), fit_device, fit_size),
         row(
@@ -83,7 +88,7 @@ def seconds_by_stage(profile: Profile, trial: Trial) -> dict[str, float]:
     estimate = min(profile.estimate.mean_s / profile.estimate.size * rows, learner["update"])
     workers = 1 if trial.engine == "inline" else sum(trial.workers.values())
     spent = {
-        "environment step": actor.get("env_step", 0.0),
+        "environment step": actor.get("env_step", 0.0) + actor.get("rollout", 0.0),
         "inference": actor.get("act", 0.0),
         "bookkeeping": actor.get("prepare", 0.0) + actor.get("assemble", 0.0),
         "advantage estimate": estimate,

@@ -17,7 +17,6 @@ from shoal.engines import Engine, make_engine
 from shoal.engines.clock import BLOCKS, Stopwatch, half_spread, measure, timed
 from shoal.placement.episodes import USUAL, Lengths
 from shoal.placement.profile import Curve, Point, Trace
-from shoal.placement.trial import settling
 from shoal.placement.twins import TwinEnv
 from shoal.placement.unit_costs import rows_of
 from shoal.placement.workload import HARMLESS_RATE, SEED, Workload
@@ -26,9 +25,11 @@ from shoal.types import EnvSpec
 LEFT_OUT = 0.05
 """share of a phase's calls, the slowest, that do not count: other programs had the core then"""
 TIMES = 4
-"""how many times as many environments the other size has; with frames, as few"""
+"""how many times as many environments the other size has"""
+FEWER = 8
+"""with frames, how many times as few: preset actors then have one, for which acting is timed alone already"""
 SETTLED = 2
-"""calls of every phase before those that count: the first compile"""
+"""updates before those that count: the first compile"""
 
 
 def measure_trace(workload: Workload, lengths: Lengths = USUAL, seconds: float = 0.5) -> Trace:
@@ -55,7 +56,7 @@ def measure_trace(workload: Workload, lengths: Lengths = USUAL, seconds: float =
 def two_sizes(config: Any, frames: bool) -> list[Any]:
     """The config with few environments an actor and with more, in growing order; its endings set for a short run."""
     usual = config.envs_per_actor
-    other = TIMES * usual if not frames else max(1, usual // TIMES)
+    other = TIMES * usual if not frames else max(1, usual // FEWER)
     short = {"save_replay": False, "replay_start": 1, "pushes_per_visit": 1, "batches_per_visit": 1}
     fields = {name: value for name, value in short.items() if hasattr(config, name)}
     fields["learning_rate"] = HARMLESS_RATE
@@ -65,10 +66,12 @@ def two_sizes(config: Any, frames: bool) -> list[Any]:
 def phases_of(workload: Workload, config: Any, lengths: Lengths, seconds: float) -> dict[str, Point]:
     """A point for every phase, by its name, at the rows of this config."""
     make_env = partial(twin_env, workload.spec, lengths)
-    learner = workload.module.make_learner(config, workload.parts.agent)
+    # of those that remember, batches are what the config says; all others take what comes
+    remembers = hasattr(config, "replay_ratio")
+    learner = workload.module.make_learner(config, workload.parts.agent) if remembers else workload.parts.learner
     parts = workload.parts._replace(make_env=make_env, learner=learner, origin=None, seed=SEED)
     engine = make_engine("inline")
-    book = Book(engine, settling(config), seconds)
+    book = Book(engine, seconds)
     engine.around = book.around
     engine.run(workload.module.run, config, parts, None, book.visit)
     idle = measure(partial(step_once, make_env(config.envs_per_actor, 0), workload.spec), seconds=0.02).median_s
@@ -91,12 +94,12 @@ def step_once(env: TwinEnv, spec: EnvSpec) -> None:
 
 
 class Book:
-    """Seconds of every phase's calls, from when all have settled until `seconds` later."""
+    """Seconds of every phase's calls, from when all have been called until `seconds` later."""
 
-    def __init__(self, engine: Engine, settling: int, seconds: float):
+    def __init__(self, engine: Engine, seconds: float):
         self.calls: dict[str, list[tuple[float, float]]] = defaultdict(list)
         """by phase: (seconds, processor seconds)"""
-        self._engine, self._settling, self._seconds = engine, settling + SETTLED, seconds
+        self._engine, self._settling, self._seconds = engine, SETTLED, seconds
         self._watch: Stopwatch | None = None
 
     def around(self, _role: str, name: str, fn: Callable, args: tuple) -> Any:

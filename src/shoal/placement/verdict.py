@@ -5,10 +5,11 @@ import json
 import math
 import shlex
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shoal.errors import ConfigError
 from shoal.placement.allowed import ANY, Allowed
-from shoal.placement.bounds import env_kind, usual_step
+from shoal.placement.bounds import compiled_step_s, env_kind, usual_step
 from shoal.placement.layouts import (
     CONSIDERED,
     LONG_STEP_S,
@@ -143,23 +144,32 @@ def limits(profile: Profile, trial: Trial) -> Limits:
         gain = max(gain, min(float(actors), profile.cores))
     simulator = profile.valid_frac * batch / profile.env_step.at(batch) * gain
     inference = profile.valid_frac * batch / best_inference(profile, batch)
+    compiled = compiled_step_s(profile)
+    if compiled is not None:  # environments and agent are one call, which is all that collecting takes
+        simulator, inference = profile.valid_frac * batch / compiled * min(actors, profile.cores), math.inf
     update = profile.valid_frac * trial.rows / update_seconds(profile, trial.passes, trial.rows)
     series = 1 / (1 / simulator + 1 / inference + 1 / update)
     overlapped = 1 / max(1 / simulator + 1 / inference, 1 / update)
     cores = profile.valid_frac * core_limit(profile, batch, trial.rows, trial.passes, trial.engine)
+    cores = overlapped if compiled is not None else cores
     return Limits(simulator, inference, update, series, max(series, min(overlapped, cores)))
 
 
 def command(profile: Profile, trial: Trial) -> str:
     """The line that trains in this arrangement."""
-    words = ["shoal", "train", trial.architecture, "--env", profile.env.id]
+    return train_line(profile, trial.architecture, trial.changed, "processes" if trial.engine == "processes" else None)
+
+
+def train_line(profile: Profile, architecture: str, changed: dict[str, Any], engine: str | None) -> str:
+    """The line that trains with some fields changed; engine None for the one that it takes by itself."""
+    words = ["shoal", "train", architecture, "--env", profile.env.id]
     if profile.env.settings:
         words += ["--env-kwargs", json.dumps(profile.env.settings)]
     if profile.network != "auto":
         words += ["--network", profile.network]
-    if trial.engine == "processes":
-        words += ["--engine", "processes"]
-    for name, value in trial.changed.items():
+    if engine is not None:
+        words += ["--engine", engine]
+    for name, value in changed.items():
         words += ["--" + name.replace("_", "-"), str(value)]
     return shlex.join(words)
 
@@ -175,7 +185,9 @@ def race(profile: Profile) -> str | None:
 
 def describe(trial: Trial) -> str:
     """A layout in words."""
-    return layout_words(trial.settings, trial.engine)
+    on_device = trial.phases.get("actor", {}).get("rollout", 0.0) > 0.0 and not trial.simulated
+    words = layout_words(trial.settings, trial.engine)
+    return f"{words}, on-device: rollout and agent in one compiled call" if on_device else words
 
 
 def reasons(profile: Profile, choices: list[Trial], best: Trial) -> list[str]:
@@ -265,6 +277,8 @@ def why_gpu(profile: Profile, best: Trial) -> str:
         act, from_batch = where(profile, profile.inference, best.settings["envs_per_actor"], "observations")
         learn, from_rows = where(profile, profile.update, best.rows, "rows")
         return f"Act on the {act} (GPU from {from_batch}); update on the {learn} (GPU from {from_rows})."
+    if compiled_step_s(profile) is not None:
+        return "No GPU seen. Environments written in JAX run on one with the agent; measure there how fast."
     bounds = limits(profile, best)
     most = bounds.simulator / (bounds.series if best.engine == "inline" else bounds.overlapped)
     if most < WORTH_SAYING:

@@ -38,7 +38,7 @@ class Reading:
 class Watch:
     """Reads the books once the pace is steady, and again some updates later."""
 
-    def __init__(self, engine: Engine, machine: Machine, config: Any):
+    def __init__(self, engine: Engine, machine: Machine, config: Any, brief: bool = False):
         each = math.ceil(config.all_actors / batch_trajectories(config))
         self.readings: list[Reading] = []
         self.lags: list[float] = []
@@ -47,7 +47,7 @@ class Watch:
         self.counted = 0
         self._engine, self._machine, self._config = engine, machine, config
         self._before = settling(config) + 2 * each
-        self._few, self._enough = max(FEW, 3 * each), max(VISITS, 3 * each)
+        self._few, self._enough = max(FEW, 3 * each), max(FEW if brief else VISITS, 3 * each)
 
     def visit(self, state: Any, batch: list, metrics: dict[str, float]) -> Any:
         """Called after every update, or after some of them."""
@@ -90,9 +90,11 @@ def parts_of(profile: Profile, config: Any, coarse: bool, at: dict[str, Any]) ->
     return twin_parts(spec, profile.params, lengths=lengths, whole_unrolls=coarse, make_env=make_env)
 
 
-def watched(parts: Parts, architecture: str, config: Any, table: dict[str, Any], machine: Machine) -> Watch:
+def watched(
+    parts: Parts, architecture: str, config: Any, table: dict[str, Any], machine: Machine, brief: bool
+) -> Watch:
     """A run on twins at these costs, watched until enough is seen."""
     engine = make_engine("simulated", costs=table, machine=lambda: machine)
-    watch = Watch(engine, machine, config)
+    watch = Watch(engine, machine, config, brief)
     engine.run(registry.load(architecture).run, config, parts, None, watch.visit)
     return watch
