@@ -99,9 +99,9 @@ def test_one_actor_in_lock_step_takes_the_sum_of_its_parts(architecture):
     config = preset(architecture).config
     trial = predict(made, preset(architecture))
     rows = config.unroll_length * config.envs_per_actor
-    times = 4 if architecture == "ppo" else 1
+    times = pieces = 4 if architecture == "ppo" else 1  # passes, minibatches in each
     step, act = 50e-6 + 8e-6, 10e-6 + 8e-6
-    update = (4.4e-4 + 2.5e-6 * rows) * times / 4
+    update = (4.4e-4 * pieces / 4 + 2.5e-6 * rows) * times / 4
     expected = config.unroll_length * (step + act) + update
     assert trial.wall_s / trial.updates == pytest.approx(expected, rel=1e-6)
     assert trial.simulated
