@@ -5,9 +5,10 @@
     measure    runs every layout for some seconds on its engine; --half 1 or 2 of the cases
     compare    predicts all that was measured from the profiles: errors, lag, the best layout beside the recommended
 
-What the predictor's constants were set by is the first half; the second is measured after they are frozen. Of one case
-in five the run is repeated, so that the machine's own noise stands beside the errors. Everything is kept after each
-case, and a case that is there is not measured again.
+One environment after the other, so that parts and runs are minutes apart. Rules of prediction may be set by the first
+half of the cases; the second is measured after they are frozen. Of one case in eight the run is repeated, so that the
+machine's own noise stands beside the errors. Everything is kept after each case, and a case that is there is not
+measured again.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from shoal.records.files import replace_json
 MODULE = "benchmarks.scaling.predicted"
 PROFILE_S, TRACE_S = 20.0, 0.4
 """seconds of calling the parts of an environment, and the phases of an architecture at each of two sizes"""
-REPEATED = 5
+REPEATED = 8
 """of so many cases one is run twice"""
 
 
@@ -136,15 +137,18 @@ def main() -> None:
     parser.add_argument("--environments", nargs="+", default=list(ENVIRONMENTS), choices=ENVIRONMENTS)
     parser.add_argument("--architectures", nargs="+", default=list(predicted_errors.ARCHITECTURES))
     parser.add_argument("--half", type=int, default=0, choices=(0, 1, 2), help="of the cases; default both")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each run; default 5")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each run; default 10")
     given = parser.parse_args()
     if given.quick:
         given.environments, given.architectures, given.seconds = ["CartPole"], ["a2c", "dqn"], 0.2
-    store = Store(given.quick)
-    if given.step in ("all", "profiles"):
-        measure_profiles(given, store)
-    if given.step in ("all", "measure"):
-        measure_cases(given, store)
+    store, environments = Store(given.quick), given.environments
+    for label in environments:
+        given.environments = [label]
+        if given.step in ("all", "profiles"):
+            measure_profiles(given, store)
+        if given.step in ("all", "measure"):
+            measure_cases(given, store)
+    given.environments = environments
     if given.step in ("all", "compare"):
         compare(given, store)
 
