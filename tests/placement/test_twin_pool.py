@@ -10,7 +10,7 @@ import pytest
 from placement.made_up import curve, point, profile
 from shoal.architectures import presets
 from shoal.engines import Beside, Machine, Site, Work, make_engine, now, phase
-from shoal.errors import ConfigError, ShoalError
+from shoal.errors import ShoalError
 from shoal.placement.machines import MachineFacts
 from shoal.placement.prediction import predict
 from shoal.placement.twin_pool import TwinPool, stepping_of
@@ -198,8 +198,3 @@ def test_few_waited_for_are_served_at_the_cost_of_few():
     whole, by_four = (predict(made, "a2c", FOUR, config_of(**fields, inference_batch=n)) for n in (0, 4))
     assert whole.env_steps_per_s == pytest.approx(8 / 10e-3, rel=0.02)
     assert by_four.env_steps_per_s == pytest.approx(1 / 1e-3, rel=0.03)
-
-
-def test_parallel_is_refused():
-    with pytest.raises(ConfigError, match="sampler='parallel' cannot be predicted yet: its workers act for themselves"):
-        predict(profile(), "a2c", FOUR, config_of(sampler="parallel"))

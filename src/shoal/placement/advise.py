@@ -138,8 +138,6 @@ def measure_parts(
     tell("two threads that act and step")
     acting_beside = measure.measure_acting_beside(workload, env.loops, took["beside"])
     tell("messages between workers")
-    passing = measure_passing(took["passing"])
-    crowding = measure_crowding(usable_cores(), took["crowding"])
     return Profile(
         version=VERSION,
         shoal=__version__,
@@ -160,9 +158,9 @@ def measure_parts(
         estimate=measure.measure_estimate(workload, took["estimate"], rounds),
         transfer=measure.measure_transfer(took["transfer"], rounds),
         copy=measure.measure_copy(took["copy"], rounds),
-        crowding=crowding,
+        crowding=measure_crowding(usable_cores(), took["crowding"]),
         traces=(),
-        passing=passing,
+        passing=measure_passing(took["passing"]),
         trials=(),
         disturbed=0.0,
         measured_s=watch.seconds(),

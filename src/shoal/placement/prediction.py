@@ -14,11 +14,13 @@ from shoal.actors.samplers import way_of
 from shoal.architectures import presets
 from shoal.engines import Work
 from shoal.errors import ConfigError
+from shoal.placement.apart_costs import apart_costs
 from shoal.placement.bounds import compiled_step_s
 from shoal.placement.devices import On, Places, on_devices, places, served
 from shoal.placement.machines import MachineFacts
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, layout, passes
+from shoal.placement.twin_hands import costs_of_barriers
 from shoal.placement.twin_pool import costs_of_waiting
 from shoal.placement.unit_costs import HUB, IN_XLA, costs, storing_of
 from shoal.placement.watch import Reading, parts_of, watched
@@ -133,11 +135,11 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
     coarse |= compiled_step_s(profile) is not None
     coarse &= (where.act.device is None or served(config)) and not config.env_workers
-    watch = watched(parts_of(profile, config, coarse, at), architecture, config, table, made, brief)
-    first, last = watch.readings
+    watch = watched(parts_of(profile, architecture, config, coarse, at), architecture, config, table, made, brief)
+    (first, last), (lag_mean, lag_max) = watch.readings, watch.lag()
     seconds = last.now - first.now
     shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last)
-    lag_mean, lag_max = watch.lag()
+    valid = profile.valid_frac if coarse or way_of(config) == "parallel" else 1.0
     return Prediction(
         architecture=architecture,
         machine=machine,
@@ -145,8 +147,8 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         settings=changed(preset, asked),
         layout=layout(asked),
         places=where,
-        env_steps_per_s=(profile.valid_frac if coarse else 1.0) * (last.env_steps - first.env_steps) / seconds,
-        updates_per_s=(last.updates - first.updates) / seconds,
+        env_steps_per_s=valid * (last.env_steps - first.env_steps) / seconds,
+        updates_per_s=batches_in(config, last.updates - first.updates) / seconds,
         roles=roles,
         shared=shared,
         limit=limit_of(shared, roles),
@@ -158,15 +160,27 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     )
 
 
+def batches_in(config: Any, versions: int) -> float:
+    """Batches that so many new versions of the params come from: one each, or where learners are apart as many as they
+    learn from between two exchanges."""
+    if not getattr(config, "apart", False):
+        return versions
+    return versions * config.steps_per_exchange / config.steps_per_batch
+
+
 def costs_here(profile: Profile, architecture: str, config: Any, engine: str, at: dict[str, Any]) -> dict[str, Any]:
     """Costs of phases and messages on cores, with environments beside their actor or in workers; `at` is what `costs`
     takes."""
     table = costs(profile, config, architecture, engine=engine, **at)
+    if getattr(config, "apart", False):
+        table |= apart_costs(profile, architecture, config, at["speed"])
     compiled = compiled_step_s(profile)
     if compiled is not None and not config.env_workers:  # of fewer environments it is taken to last as long
         table |= {"rollout": Work(config.unroll_length * compiled / at["speed"], python=IN_XLA)}
     if not config.env_workers:
         return table
+    if way_of(config) == "parallel":
+        return costs_of_barriers(table, profile, config, at["speed"])
     storing = storing_of(profile.trace_of(architecture), config, at["speed"])
     return costs_of_waiting(table, profile, config, at["speed"], storing)
 
@@ -178,20 +192,15 @@ def refuse_unknown(profile: Profile, architecture: str, config: Any) -> None:
             f"this profile has no costs of {architecture}'s parts; measure them with shoal advise --env "
             f"{profile.env.id} --measure {architecture} --json FILE"
         )
-    if way_of(config) == "parallel":
-        raise ConfigError(
-            "sampler='parallel' cannot be predicted yet: its workers act for themselves, beside their actor; use "
-            "--sampler central, alternating or serial"
-        )
     if getattr(config, "learner_processes", 1) > 1:
         raise ConfigError(
             f"learner_processes={config.learner_processes} cannot be predicted yet: what their sums of gradients cost "
             "is not measured; use --learners alone"
         )
-    if getattr(config, "apart", False):
+    if getattr(config, "apart", False) and hasattr(config, "replay_ratio"):
         raise ConfigError(
-            f"optimisation={config.optimisation!r} cannot be predicted yet: the costs of learners that are apart are "
-            "not measured; use --optimisation sync"
+            f"optimisation={config.optimisation!r} over a replay memory cannot be predicted yet: the costs of learners "
+            "that are apart are not measured there; use --optimisation sync"
         )
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from shoal.actors.samplers import way_of
 from shoal.architectures import registry
 from shoal.architectures.base import Parts
 from shoal.engines import Engine, Machine, make_engine
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, lag_between, learns, settling
+from shoal.placement.twin_hands import TwinHands, sharing_of
 from shoal.placement.twin_pool import TwinPool, stepping_of
-from shoal.placement.twins import twin_parts
+from shoal.placement.twins import twin_parts, twin_unrolls
 from shoal.placement.unit_costs import episode_lengths
 
 FEW, VISITS = 5, 30
@@ -81,13 +83,18 @@ class Watch:
         self.readings.append(Reading(engine.now(), state.env_steps, versions, *books))
 
 
-def parts_of(profile: Profile, config: Any, coarse: bool, at: dict[str, Any]) -> Parts:
+def parts_of(profile: Profile, architecture: str, config: Any, coarse: bool, at: dict[str, Any]) -> Parts:
     """Twins for a config, with environments beside their actor or in workers; `at` is what `stepping_of` takes."""
     spec, lengths, make_env = profile.env.spec(), episode_lengths(profile), None
-    if config.env_workers:
+    if config.env_workers and way_of(config) != "parallel":
         how = {"workers": config.env_workers, "stepping": stepping_of(profile, **at), "lengths": lengths}
         make_env = partial(TwinPool, spec, **how)
-    return twin_parts(spec, profile.params, lengths=lengths, whole_unrolls=coarse, make_env=make_env)
+    gradients = config.steps_per_batch if getattr(config, "apart", False) else 1
+    parts = twin_parts(spec, profile.params, gradients, lengths=lengths, whole_unrolls=coarse, make_env=make_env)
+    if way_of(config) == "parallel":
+        hands = partial(TwinHands, twin_unrolls(spec), sharing_of(profile, architecture, config, at))
+        return parts._replace(sampler=hands)
+    return parts
 
 
 def watched(
