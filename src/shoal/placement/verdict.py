@@ -245,10 +245,7 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
         same = [t for t in serial if t.architecture == best.architecture] or serial
         rate = max((t.env_steps_per_s for t in same), default=best.env_steps_per_s)
         times = f"{best.env_steps_per_s / rate:.1f}x {same[0].architecture if same else best.architecture}"
-        why = "waiting environments overlap" if env_kind(profile) == "waits" else "collecting and learning overlap"
-        if best.engine == "processes":
-            why = "the simulator holds Python's lock, so every actor gets a process"
-        return f"Parallelise: {why}, {times} with one actor in turn."
+        return f"Parallelise: {what_overlaps(profile, best.engine)}, {times} with one actor in turn."
     why = {
         "waits": "the steps are too short for threads to hide the waiting",
         "fills": f"the simulator and the update each keep all {profile.cores:g} cores busy already, in turn",
@@ -269,6 +266,17 @@ def why_parallel(profile: Profile, choices: list[Trial], best: Trial) -> str:
         f"on {fastest.engine} collects {times:.1f}x the steps, since its learner computes meanwhile, but makes less of "
         "each."
     )
+
+
+def what_overlaps(profile: Profile, engine: str) -> str:
+    """What is gained by more than one worker, and why each has a process where it has."""
+    kind = env_kind(profile)
+    if kind == "waits":
+        apart = ", with a process each for what they compute" if engine == "processes" else ""
+        return f"waiting environments overlap{apart}"
+    if engine == "processes" and kind == "python":
+        return "the simulator holds Python's lock, so every actor gets a process"
+    return "collecting and learning overlap" + (", each in a process" if engine == "processes" else "")
 
 
 def why_gpu(profile: Profile, best: Trial) -> str:
