@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from clusters import two_nodes
 from shoal import envs
 from shoal.architectures import registry
 from shoal.architectures.assemble import make_parts, preloads
 from shoal.architectures.base import Parts
 from shoal.architectures.replayed import ReplayConfig
-from shoal.engines import make_engine
+from shoal.engines import IN_PROCESSES, make_engine
 from shoal.engines.base import Engine
 
 NAMES = tuple(registry.ARCHITECTURES)
@@ -98,10 +99,10 @@ def run_small(
 ) -> Run:
     """The architecture's own `run`, on the named engine, for about `updates` updates."""
     module, config = registry.load(architecture), config_of(architecture, updates, **fields)
-    run = Run(make_engine(engine, order=order))
+    run = Run(make_engine(engine, order=order, cluster=two_nodes() if engine == "ray" else None))
     run.engine.on_note = run.note
     parts = parts_of(architecture, config) if parts is None else parts
-    if engine == "processes":
+    if engine in IN_PROCESSES:
         run.engine.preload = preloads(parts.agent, module, config)
     run.engine.run(module.run, config, parts, None, run.visit)
     return run

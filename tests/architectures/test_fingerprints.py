@@ -9,10 +9,12 @@ import pytest
 
 from architectures.small import NAMES, NUM_ACTORS, REPLAY, UNROLL, config_of, parts_of, run_small
 from shoal.architectures import registry
+from shoal.engines import IN_PROCESSES
 from shoal.placement.twins import twin_parts
 
-ENGINES = ("inline", "threads", "processes", "simulated")
-FREE = ("threads", "processes")
+ENGINES = ("inline", "threads", "processes", "ray", "simulated")
+FREE = ("threads", "processes", "ray")
+VIA = {"threads": "thread", "processes": "process", "ray": "network"}
 LOCK_STEP = ("a2c", "ppo")
 NUM_LEARNERS = 2
 QUEUED = ("impala", "appo", "seed")
@@ -43,12 +45,12 @@ def test_ledger_shows_the_fingerprint(architecture, engine):
     assert faults(architecture, rows) == []
     assert len({row["system"] for row in rows}) == 1
     assert all(row["bytes"] > 0 for row in rows if row["count"])
-    assert {row["via"] for row in rows} == {{"threads": "thread", "processes": "process"}.get(engine, "call")}
+    assert {row["via"] for row in rows} == {VIA.get(engine, "call")}
     pids = [place["pid"] for place in run.engine.pids]
     assert (
         len(set(pids))
         == len(pids)
-        == (NUM_ACTORS + CENTRES.get(architecture, architecture in REPLAY) if engine == "processes" else 0)
+        == (NUM_ACTORS + CENTRES.get(architecture, architecture in REPLAY) if engine in IN_PROCESSES else 0)
     )
     assert os.getpid() not in pids
 

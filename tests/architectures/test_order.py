@@ -56,6 +56,23 @@ def test_fixed_order_is_bit_equal_inline_and_on_processes(architecture, network)
     np.testing.assert_array_equal(inline.params, processes.params)
 
 
+@pytest.mark.evidence("fingerprint")
+@pytest.mark.parametrize(
+    "architecture",
+    [n if n in ("a2c", "ppo", "impala", "dqn") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+)
+def test_fixed_order_is_bit_equal_on_processes_and_on_nodes(architecture):
+    parts = parts_of(architecture, config_of(architecture, 20))
+    processes = run_small(architecture, "processes", order="fixed", updates=20, parts=parts)
+    nodes = run_small(architecture, "ray", order="fixed", updates=20, parts=parts)
+    assert {place["node"] for place in nodes.engine.pids} == {"node0", "node1"}
+    assert len(nodes.states) >= 20
+    assert processes.senders_versions == nodes.senders_versions
+    np.testing.assert_array_equal(processes.params, nodes.params)
+    other = run_small(architecture, "ray", order="fixed", updates=20, parts=parts._replace(seed=parts.seed + 1))
+    assert not np.array_equal(nodes.params, other.params)
+
+
 @pytest.mark.parametrize(
     ("architecture", "env", "network"),
     [

@@ -3,6 +3,7 @@
 
 import threading
 
+from clusters import LocalCluster, two_nodes
 from shoal.engines import Engine, make_engine
 
 KINDS = {
@@ -12,7 +13,12 @@ KINDS = {
     "simulated": ("simulated", "free"),
 }
 """every program runs on these"""
-PROCESSES = {"processes": ("processes", "free"), "processes-fixed": ("processes", "fixed")}
+PROCESSES = {
+    "processes": ("processes", "free"),
+    "processes-fixed": ("processes", "fixed"),
+    "cluster": ("ray", "free"),
+    "cluster-fixed": ("ray", "fixed"),
+}
 """programs whose workers are functions of a module also run on these"""
 ALL = {**KINDS, **PROCESSES}
 FREE = ("threads", "processes")
@@ -22,7 +28,14 @@ FIXED = [kind for kind in KINDS if kind not in FREE]
 def engine_of(kind: str, **settings) -> Engine:
     """A new engine."""
     name, order = ALL[kind]
-    return make_engine(name, order, **settings)
+    cluster = two_nodes() if name == "ray" else None
+    return make_engine(name, order, cluster=cluster, **settings)
+
+
+def fresh_engine(kind: str) -> Engine:
+    """A new engine, on nodes on which nothing has run before, where it has any."""
+    name, order = ALL[kind]
+    return make_engine(name, order, cluster=LocalCluster(2) if name == "ray" else None)
 
 
 def crossed(engine: Engine) -> set[str]:

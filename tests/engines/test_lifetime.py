@@ -287,7 +287,7 @@ def test_outside_an_engine_phases_are_calls_and_the_rest_says_what_is_missing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ray",), "engine 'ray' is unknown: use inline, threads, processes or simulated"),
+        (("rey",), "engine 'rey' is unknown: use inline, threads, processes, ray or simulated"),
         (("threads", "sorted"), "order 'sorted' is unknown: use free or fixed"),
         (("threads", "free", {"x": 1.0}), "use order='fixed'"),
         (("inline", "free", None, {"actor/0": 0.5}), "factor of at least 1"),

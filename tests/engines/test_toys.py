@@ -39,7 +39,7 @@ def test_fingerprint(name, kind):
     for never in toy.MUST_NEVER_CROSS:
         message, _, target = never.partition(" ")
         assert not [s for s in seen if s.split()[0] == message and s.endswith(target)], seen
-    via = {"threads": "thread", "processes": "process"}.get(kind.partition("-")[0], "call")
+    via = {"threads": "thread", "processes": "process", "cluster": "network"}.get(kind.partition("-")[0], "call")
     assert {r["via"] for r in engine.rows() if r["count"]} == {via}
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from shoal.architectures.base import ActorCriticConfig, require
 from shoal.architectures.placing import use_cards, use_placement
 from shoal.architectures.sampling import IN_STEP
+from shoal.engines import IN_PROCESSES
 from shoal.errors import ConfigError
 from shoal.records.hardware import usable_cores
 
@@ -210,7 +211,7 @@ def _whole(value: Any) -> int:
 def require_processes_of_learners(config: Any, engine: str, order: str) -> None:
     """Raises ConfigError for learners in processes of their own on an engine that has none."""
     count = getattr(config, "learner_processes", 1)
-    if count > 1 and (engine != "processes" or order != "free"):
+    if count > 1 and (engine not in IN_PROCESSES or order != "free"):
         raise ConfigError(
             f"learner_processes={count} need processes that work at the same time; use --engine processes --order "
             "free, or several --learners in one process"

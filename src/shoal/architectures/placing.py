@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from shoal.engines import IN_PROCESSES
 from shoal.errors import ConfigError
 from shoal.processes.cards import cards
 from shoal.processes.seats import Placement, Seat, parse_placement, require_allowed, seating, show_placement
@@ -15,7 +16,7 @@ def check_placement(config: Any, engine: str) -> None:
     """Raises ConfigError in one line for a placement of processes that there will not be."""
     placement = parse_placement(config.placement)
     for role in ("act", "infer"):
-        if role in placement and engine != "processes":
+        if role in placement and engine not in IN_PROCESSES:
             raise ConfigError(
                 f"placement {_word(placement, role)} cannot be on --engine {engine}: its workers share a process, and "
                 "one process has one XLA client; use --engine processes, or place learn and env only"
@@ -58,7 +59,7 @@ def check_cards(config: Any, engine: str) -> None:
     if share is None:
         return
     said = f"device_memory_frac={share:g}"
-    if engine != "processes":
+    if engine not in IN_PROCESSES:
         raise ConfigError(f"{said} is for processes beside one another; use --engine processes, or leave it out")
     if learns_apart(vars(config)):
         raise ConfigError(f"{said} is for processes that act; learners in processes of their own compute on cores")

@@ -10,6 +10,7 @@ ENGINES = {
     "inline": "one thread, one fixed order: the reference, and the debugger",
     "threads": "one thread per worker: environments and networks overlap",
     "processes": "one process per worker, arrays in shared memory: simulators written in Python use every core",
+    "ray": "processes on the nodes of a Ray cluster; arrays go from node to node",
     "simulated": "virtual time, every phase at its measured cost: what would this layout do?",
 }
 USAGE = """usage: shoal list [architectures|envs|engines]

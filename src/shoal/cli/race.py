@@ -29,7 +29,7 @@ class Race:
     """agent steps each architecture may take"""
     seed: int = 0
     """root of all randomness, the same for each"""
-    engine: Literal["inline", "threads", "processes", "simulated"] | None = None
+    engine: Literal["inline", "threads", "processes", "ray", "simulated"] | None = None
     """where the workers run; default: what `shoal train` would choose for each"""
     env_kwargs: str = "{}"
     """settings of the environment, as a JSON object"""

@@ -24,6 +24,8 @@ class Resume:
     """stop once the mean return of the last 100 episodes is at least this"""
     stop_minutes: float | None = None
     """stop after this many minutes, those before included"""
+    address: str | None = None
+    """on ray: another cluster than the run had, host:port of its head or auto"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -35,4 +37,8 @@ def run(argv: Sequence[str]) -> int:
 
     fields: dict[str, Any] = {} if form.env_steps is None else {"env_steps": form.env_steps}
     stop_return, stop_minutes = form.stop_return, form.stop_minutes
-    return say_where(training.resume(form.run_dir, stop_return=stop_return, stop_minutes=stop_minutes, **fields))
+    return say_where(
+        training.resume(
+            form.run_dir, stop_return=stop_return, stop_minutes=stop_minutes, address=form.address, **fields
+        )
+    )

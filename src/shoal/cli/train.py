@@ -14,10 +14,12 @@ from shoal.architectures import presets, registry
 from shoal.architectures.optimisation import DEVICE_FIELDS, prepare_devices
 from shoal.cli.list import first_line
 from shoal.cli.parsing import flags_of, parse, value_of
+from shoal.engines.cluster.options import ClusterOptions
 from shoal.envs import resolve
 from shoal.errors import ConfigError
 
 PROG = "shoal train"
+CLUSTER_FIELDS = tuple(field.name for field in dataclasses.fields(ClusterOptions))
 USAGE = """usage: shoal train ARCH --env ENV [fields]
 
 Train an architecture. `shoal train ARCH --help` lists the fields of that architecture; with --env, its defaults there.
@@ -43,7 +45,7 @@ class Options:
 
     env: str
     """environment id: CartPole-v1, ale:pong, package.module:EnvClass; `shoal list envs` has more"""
-    engine: Literal["inline", "threads", "processes", "simulated"] | None = None
+    engine: Literal["inline", "threads", "processes", "ray", "simulated"] | None = None
     """where the workers run; default: inline where one actor and the learner take turns anyway, else threads"""
     order: Literal["free", "fixed"] = "free"
     """fixed: data is consumed in one fixed order, so that a run can be repeated exactly"""
@@ -61,6 +63,15 @@ class Options:
     """also write metrics as TensorBoard's events, into the run's folder"""
     hang_seconds: float = 60.0
     """on processes: a worker that does nothing for so many seconds is taken for stuck and ended"""
+    address: str | None = None
+    """on ray: host:port of a cluster's head, or auto for the one that this machine belongs to; default: a cluster of
+    this machine alone"""
+    actor_cpus: float = 1.0
+    """on ray: processors of a node that a worker reserves"""
+    node_ip: str | None = None
+    """on ray: this machine's address as other nodes reach it; default: the one that Ray knows"""
+    compress: Literal["auto", "always", "never"] = "auto"
+    """on ray: LZ4 between nodes; auto: where the link is slow enough to make it pay"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -91,6 +102,7 @@ def run(argv: Sequence[str]) -> int:
         stop_minutes=options.stop_minutes,
         hang_seconds=options.hang_seconds,
         tensorboard=options.tensorboard,
+        cluster={name: getattr(options, name) for name in CLUSTER_FIELDS},
         command=["shoal", "train", *argv],
     )
     return say_where(result)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines run programs of roles and wires: inline, on threads, in simulated time. Nothing here knows about learning.
+"""Engines run programs of roles and wires: inline, on threads, processes and clusters, in simulated time. Nothing here
+knows about learning.
 
     architecture --> system, spawn, channel, store, service, vector, select, phase      what a program says
                         |
@@ -11,7 +12,7 @@ Only this package uses clocks, threads and queues. A program is a function for `
 worker is ambient, so architectures never see the engine.
 """
 
-from shoal.engines.base import Engine, check_engine, make_engine
+from shoal.engines.base import IN_PROCESSES, Engine, check_engine, make_engine
 from shoal.engines.faults import Deadlock, Ended, RoleFailed, Stopped
 from shoal.engines.kernels.beside import Beside
 from shoal.engines.kernels.machine import Link, Machine, Site, Work
@@ -21,6 +22,7 @@ from shoal.engines.wires.select import select
 from shoal.engines.worker import Me, me, note, now, phase
 
 __all__ = [
+    "IN_PROCESSES",
     "Beside",
     "Deadlock",
     "Ended",

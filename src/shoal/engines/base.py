@@ -43,8 +43,10 @@ class Engine:
         self.hang_seconds = HANG_SECONDS
         self.preload: Sequence[str] = ()
         self.around: Callable[[str, str, Callable, tuple], Any] | None = None
+        self.cluster: Any = None
+        """where workers of the engine ray run; see `cluster.places.Cluster`"""
         self.pids: list[dict[str, Any]] = []
-        """of workers that are processes: {"system", "role", "index", "epoch", "pid"}"""
+        """of workers that are processes: {"system", "role", "index", "epoch", "pid"}, on clusters the "node" too"""
         self._make_kernel, self.slowdowns = make_kernel, dict(slow)
         self._kernel: Kernel | None = None
         self._began = 0.0
@@ -99,6 +101,10 @@ class Engine:
         """By message, how many items channels threw away: the oldest when full, or older than max_lag."""
         return dict(self.ledger.dropped)
 
+    def lost_messages(self) -> dict[str, int]:
+        """By message, how many items were lost with the nodes that they lay on."""
+        return dict(self.ledger.lost)
+
     def headcount(self) -> dict[str, int]:
         """Workers by role, those that have ended left out."""
         with self._books:
@@ -116,11 +122,11 @@ class Engine:
         """Factor on this worker's phases."""
         return self.slowdowns.get(f"{role}/{index}", self.slowdowns.get(role, 1.0))
 
-    def born(self, worker: Worker, pid: int) -> None:
+    def born(self, worker: Worker, pid: int, node: str | None = None) -> None:
         """A worker's process has started."""
         worker.pid = pid
         place = {"system": worker.path, "role": worker.role, "index": worker.index, "epoch": worker.epoch, "pid": pid}
-        self.pids.append(place)
+        self.pids.append(place if node is None else {**place, "node": node})
 
     def admit(self, worker: Worker) -> None:
         """Keep a worker's timers in view."""
@@ -160,7 +166,9 @@ def _add(total: dict[str, float], more: dict[str, float]) -> None:
         total[name] = total.get(name, 0.0) + seconds
 
 
-NAMES = ("inline", "threads", "processes", "simulated")
+NAMES = ("inline", "threads", "processes", "ray", "simulated")
+IN_PROCESSES = ("processes", "ray")
+"""engines whose workers are processes of their own"""
 ORDERS = ("free", "fixed")
 
 
@@ -178,15 +186,18 @@ def make_engine(
     costs: Mapping[str, Cost] | None = None,
     slow: Mapping[str, float] | None = None,
     machine: Callable[[], Machine] | None = None,
+    cluster: Any = None,
 ) -> Engine:
     """An engine: where and in which order a program runs.
 
     Args:
-      name: inline (one thread, always in fixed order), threads, processes, or simulated (virtual time).
+      name: inline (one thread, always in fixed order), threads, processes, ray (a cluster's nodes), or simulated
+        (virtual time).
       order: "free", or "fixed" for an order that depends on nothing but the program and the costs.
       costs: virtual seconds by phase name, for everything but threads in free order; see ScheduledKernel.
       slow: factors by "role/index" or "role": that worker's phases take so many times as long.
       machine: makes what workers share in simulated time, one for each run; costs that are `Work` are spent on it.
+      cluster: where workers run on ray, open already: see `cluster.places.Cluster`.
     """
     slow = dict(slow or {})
     check_engine(name, order)
@@ -202,22 +213,28 @@ def make_engine(
         return Engine(name, "fixed", lambda e: ScheduledKernel(e, costs, virtual_clock=True, machine=made()), slow)
     if order == "free" and costs is not None:
         raise ConfigError(f"costs are virtual time, {name} in free order run in real time: use order='fixed'")
-    if name == "processes":
-        return Engine(name, order, partial(process_kernel, order, costs), slow)
+    if name in IN_PROCESSES:
+        engine = Engine(name, order, partial(process_kernel, order, costs), slow)
+        engine.cluster = cluster
+        return engine
     if order == "fixed":
         return Engine(name, order, lambda e: FixedKernel(e, costs, virtual_clock=False), slow)
     return Engine(name, order, ThreadedKernel, slow)
 
 
 def process_kernel(order: str, costs: Mapping[str, Cost] | None, engine: Engine) -> Kernel:
-    """The kernel of the engine processes. Raises ConfigError for costs that look at a phase's arguments."""
+    """The kernel of processes here or on a cluster. Raises ConfigError for costs that look at a phase's arguments."""
+    from shoal.engines.kernels.cluster import FixedClusterKernel, FreeClusterKernel
     from shoal.engines.kernels.processes import FixedProcessKernel, FreeProcessKernel
 
+    free, fixed = FreeProcessKernel, FixedProcessKernel
+    if engine.name == "ray":
+        free, fixed = FreeClusterKernel, FixedClusterKernel
     if order == "free":
-        return FreeProcessKernel(engine)
+        return free(engine)
     for name, cost in (costs or {}).items():
         if callable(cost) and " " not in name:
             raise ConfigError(
                 f"the cost of {name!r} is a function of arguments that stay in another process: use a number"
             )
-    return FixedProcessKernel(engine, costs, virtual_clock=False)
+    return fixed(engine, costs, virtual_clock=False)

@@ -5,6 +5,7 @@ Stopped     its scope was left or the engine was stopped. A BaseException: `exce
 Ended       what it waits for can never come, because every worker at the other end has ended
 RoleFailed  a worker of the scope raised; the scope's body receives this, chained to the cause
 Deadlock    every worker waits for another one
+MessageLost what it was to get lay on a node that is gone
 """
 
 from shoal.errors import HangError, ShoalError
@@ -22,6 +23,12 @@ class Ended(ShoalError):
 
 class Deadlock(HangError):
     """Every worker waits for another one; the message names who waits for what."""
+
+
+class MessageLost(ShoalError):
+    """A message lay on a node of the cluster that is gone. Channels give out the next one instead, and count it."""
+
+    exit_code = 1
 
 
 class RoleFailed(ShoalError):

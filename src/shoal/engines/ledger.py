@@ -66,6 +66,8 @@ class Ledger:
         self._fill: dict[str, list[float]] = {}
         self._asked: list[Callable[[], None]] = []
         self.dropped: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
+        """by message, items that lay on nodes which are gone"""
 
     def row(self, system: str, source: str, target: str, message: str, via: str) -> Row:
         """The row of these five names, made when new. Systems entered again go on with the same rows."""
@@ -106,6 +108,10 @@ class Ledger:
     def saw_drop(self, message: str) -> None:
         """An item was thrown away unread."""
         self.dropped[message] = self.dropped.get(message, 0) + 1
+
+    def saw_loss(self, message: str) -> None:
+        """An item is gone with the node that it lay on."""
+        self.lost[message] = self.lost.get(message, 0) + 1
 
     def fill(self) -> dict[str, tuple[float, int]]:
         """By message, the sum of what consumers found, and how often they came."""

@@ -54,6 +54,7 @@ class System:
         if on_failure not in ("fail", "restart", "drop"):
             raise ConfigError(f"on_failure={on_failure!r} is unknown: use fail, restart or drop")
         group = self.group(role)
+        self.kernel.reserve(self.path, role, group.started, count)
         for _ in range(count):
             worker = Worker(self.body.engine, self.kernel, dict(self.body.roles))
             with self.kernel.lock:

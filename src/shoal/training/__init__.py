@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import envs
 from shoal.architectures import presets, registry
-from shoal.architectures.assemble import (
-    default_engine,
-    environment_for,
-    make_parts,
-    refuse_nameless,
-    require_room,
-    require_sampling,
-)
-from shoal.architectures.optimisation import on_one_device, prepare_devices, require_processes_of_learners
-from shoal.architectures.placing import check_cards, check_placement
-from shoal.engines import check_engine
+from shoal.architectures.assemble import default_engine, environment_for, make_parts, require_sampling
+from shoal.architectures.optimisation import on_one_device, prepare_devices
 from shoal.errors import ConfigError, ShoalError
 from shoal.records import checkpoint
 from shoal.records.film import check_film
@@ -28,12 +19,16 @@ from shoal.records.live import Console
 from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
 from shoal.records.tensorboard import FOLDER, EventWriter, check_tensorboard
+from shoal.training.checks import check_settings, check_stops
+from shoal.training.clusters import News, check_cluster, opened_cluster
 
 if TYPE_CHECKING:
     from shoal.training.auto import Choice
     from shoal.training.result import Result
 
-SETTINGS = ("engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes", "hang_seconds", "tensorboard")
+SETTINGS = (
+    "engine", "order", "network", "env_kwargs", "stop_return", "stop_minutes", "hang_seconds", "tensorboard", "cluster"
+)  # fmt: skip
 """what a run needs besides its Config, kept in config.json"""
 
 
@@ -51,6 +46,7 @@ def train(
     stop_minutes: float | None = None,
     hang_seconds: float = 60.0,
     tensorboard: bool = False,
+    cluster: dict[str, Any] | None = None,
     command: list[str] | None = None,
     quiet: bool = False,
     **fields: Any,
@@ -61,13 +57,14 @@ def train(
       architecture: a name that `shoal list architectures` shows, or auto: see `training.auto`.
       env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
       config: the architecture's Config; without it the preset for this kind of environment.
-      engine: inline, threads, processes or simulated; without it the one that suits the architecture.
+      engine: inline, threads, processes, ray or simulated; without it the one that suits the architecture.
       order: free, or fixed for runs that repeat bit for bit.
       network: auto, mlp, nature_cnn, impala_cnn, lstm, gru, `module:Class` or a class.
       stop_return: stop when the mean raw return of the last 100 episodes reaches this.
       stop_minutes: stop after this much training.
       hang_seconds: on processes, a worker that does nothing for so long is taken for stuck and ended.
       tensorboard: also write the rows of metrics as TensorBoard's events (extra `tensorboard`).
+      cluster: on ray, fields of `engines.cluster.options.ClusterOptions`, such as {"address": "10.0.0.1:6379"}.
       quiet: show nothing.
       fields: fields of the Config to change, such as env_steps=100_000, seed=1.
 
@@ -84,7 +81,8 @@ def train(
     config = configure(module, config if config is not None else presets.preset(architecture, factory.spec), fields)
     factory = environment_for(config, factory)
     engine = engine or default_engine(architecture, config)
-    given = (engine, order, network, env_kwargs or {}, stop_return, stop_minutes, hang_seconds, tensorboard)
+    cluster = check_cluster(cluster, engine)
+    given = (engine, order, network, env_kwargs or {}, stop_return, stop_minutes, hang_seconds, tensorboard, cluster)
     settings: dict[str, Any] = dict(zip(SETTINGS, given, strict=True))
     check_settings(settings, config, factory)
     RunDir.refuse_used(run_dir)
@@ -94,17 +92,19 @@ def train(
 
     prepare_process()
     parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
-    run = RunDir.create(run_dir, architecture, factory.name, config.seed)
-    written = {**settings, "network": network if isinstance(network, str) else _import_path(network)}
-    written["env_is_importable"] = isinstance(env, str)
-    with run.claimed():
-        run.write_config(
-            architecture, factory.name, config.seed, dataclasses.asdict(config), command or sys.argv, **written
-        )
-        if chosen is not None:
-            chosen.keep(run)
-        session = Session(run, module, config, factory, settings)
-        return _start(session, parts, parts.learner.init(config.seed), quiet=quiet)
+    news = News()
+    with opened_cluster(cluster, news) as opened:
+        run = RunDir.create(run_dir, architecture, factory.name, config.seed)
+        name = network if isinstance(network, str) else _import_path(network)
+        kept = {**settings, "network": name, "env_is_importable": isinstance(env, str)}
+        fields, command = dataclasses.asdict(config), command or sys.argv
+        with run.claimed():
+            run.write_config(architecture, factory.name, config.seed, fields, command, **kept)
+            news.to(run.log)
+            if chosen is not None:
+                chosen.keep(run)
+            session = Session(run, module, config, factory, settings, opened)
+            return _start(session, parts, parts.learner.init(config.seed), quiet=quiet)
 
 
 def _choose(
@@ -131,6 +131,7 @@ def resume(
     network: Any = None,
     stop_return: float | None = None,
     stop_minutes: float | None = None,
+    address: str | None = None,
     quiet: bool = False,
     **fields: Any,
 ) -> "Result":
@@ -138,7 +139,8 @@ def resume(
 
     Rows beyond the checkpoint are cut, counters go on, flow.json gains a segment. Exact in order="fixed"; otherwise
     environments start anew and the run is only statistically the same. Stop conditions of the first start are over;
-    new ones may be given. `fields` may change the Config, such as env_steps to train for longer.
+    new ones may be given, and on ray the address of another cluster. `fields` may change the Config, such as
+    env_steps to train for longer.
 
     Raises: ConfigError where the folder holds no run, CheckpointError where no checkpoint is valid.
     """
@@ -157,8 +159,13 @@ def resume(
     if settings["tensorboard"]:
         check_tensorboard()
     require_sampling(config, factory, settings["network"])
+    if address is not None:
+        settings["cluster"] = {**(settings["cluster"] or {}), "address": address}
+    settings["cluster"] = check_cluster(settings["cluster"], settings["engine"])
     prepare_process()
-    with run.claimed():
+    news = News()
+    with run.claimed(), opened_cluster(settings["cluster"], news) as opened:
+        news.to(run.log)
         saved = checkpoint.load_latest(run.checkpoints_path)
         parts = make_parts(module, config, factory, settings["network"])
         state = unpack(saved.arrays, saved.meta, parts.learner.init(config.seed))  # what cannot go on changes nothing
@@ -170,11 +177,12 @@ def resume(
             run.log(warning)
             print(warning, file=sys.stderr)
         if fields:
-            kept = {name: facts[name] for name in (*SETTINGS, "env_is_importable")}
+            kept = {**{name: facts[name] for name in (*SETTINGS, "env_is_importable")}, "cluster": settings["cluster"]}
             run.write_config(
                 facts["architecture"], facts["env"], config.seed, dataclasses.asdict(config), facts["command"], **kept
             )
-        return _start(Session(run, module, config, factory, settings), parts, state, saved.meta, quiet=quiet)
+        session = Session(run, module, config, factory, settings, opened)
+        return _start(session, parts, state, saved.meta, quiet=quiet)
 
 
 def load(run_dir: Path | str, *, best: bool = False, env: Any = None, network: Any = None) -> "Result":
@@ -269,32 +277,6 @@ def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
     return dataclasses.replace(config, **fields) if fields else config
 
 
-def check_settings(settings: dict[str, Any], config: Any, factory: Any) -> None:
-    """Raises ConfigError for what cannot be run, before JAX is imported."""
-    check_engine(settings["engine"], settings["order"])
-    check_stops(settings["stop_return"], settings["stop_minutes"])
-    seconds = settings["hang_seconds"]
-    if not 0 < seconds < float("inf"):
-        raise ConfigError(f"hang_seconds={seconds} must be above 0 and finite; change --hang-seconds")
-    require_processes_of_learners(config, settings["engine"], settings["order"])
-    check_placement(config, settings["engine"])
-    check_cards(config, settings["engine"])
-    if settings["engine"] == "processes":
-        refuse_nameless(factory, settings["network"], "use --engine threads")
-        require_room(config, factory.spec)
-    if settings["tensorboard"]:
-        check_tensorboard()
-    require_sampling(config, factory, settings["network"])
-
-
-def check_stops(stop_return: float | None, stop_minutes: float | None) -> None:
-    """Raises ConfigError for stop conditions that can never be met."""
-    if stop_return is not None and not abs(stop_return) < float("inf"):
-        raise ConfigError(f"stop_return={stop_return} can never be compared; give a finite return")
-    if stop_minutes is not None and not 0 < stop_minutes < float("inf"):
-        raise ConfigError(f"stop_minutes={stop_minutes} must be above 0 and finite; change --stop-minutes")
-
-
 def _start(session: Any, parts: Any, state: Any, meta: dict | None = None, *, quiet: bool) -> "Result":
     """Train from `state`; `meta` is that of the checkpoint it came from."""
     import io
@@ -358,7 +340,7 @@ def _rebuild(run: RunDir, facts: dict[str, Any], env: Any, network: Any) -> tupl
         config = module.Config(**facts["config"])
     except TypeError as fault:
         raise ConfigError(f"{run.config_path} has settings of another version ({fault}); train anew") from fault
-    settings = {name: facts[name] for name in SETTINGS}
+    settings = {name: facts.get(name) if name == "cluster" else facts[name] for name in SETTINGS}
     if network is not None:
         settings["network"] = network
     if settings["network"] is None:

@@ -22,8 +22,11 @@ from shoal.training.signals import SignalWatch
 class Session:
     """Everything one start of a run holds together."""
 
-    def __init__(self, run: RunDir, module: ModuleType, config: Any, factory: EnvFactory, settings: dict[str, Any]):
+    def __init__(  # noqa: PLR0913 it is made in two places
+        self, run: RunDir, module: ModuleType, config: Any, factory: EnvFactory, settings: dict[str, Any], cluster: Any
+    ):
         self.run, self.module, self.config, self.factory, self.settings = run, module, config, factory, settings
+        self.cluster = cluster
         self.architecture = module.__name__.rpartition(".")[2]
 
     def train(self, recorder: Recorder, parts: Parts, state: LearnerState) -> Result:
@@ -36,7 +39,7 @@ class Session:
         try:
             while state.env_steps < self.config.env_steps:
                 end = self._segment_end(state.env_steps)
-                engine = make_engine(self.settings["engine"], order=self.settings["order"])
+                engine = make_engine(self.settings["engine"], order=self.settings["order"], cluster=self.cluster)
                 flow = FlowRecord(self.run.flow_path, self.architecture, state.env_steps)
                 engine.hang_seconds = self.settings["hang_seconds"]
                 engine.preload = preloads(parts.agent, self.module, self.config)

@@ -61,6 +61,9 @@ class Kernel:
         """A worker's life: fn(index, *args), where it runs."""
         fn(worker.index, *args)
 
+    def reserve(self, path: str, role: str, first: int, count: int) -> None:
+        """So many workers of a role are about to start, their indices from `first` on: find places for them."""
+
     def wrap(self, worker: Worker, item: Any) -> Any:
         """An item in the form in which wires hold it."""
         return item

@@ -9,7 +9,6 @@ One small thread watches over the children: it passes on that they are to end, k
 not move any more.
 """
 
-import contextlib
 import itertools
 import signal
 import threading
@@ -64,7 +63,7 @@ class Processes(Kernel):
         self._finished = threading.Event()
 
     def run(self, root: Worker, body: Callable[[], Any]) -> Any:
-        launch.shared().preload(self.engine.preload)  # while the program still prepares
+        self._preload()
         watcher = threading.Thread(target=self._watch_children, name="shoal children", daemon=True)
         watcher.start()
         try:
@@ -72,6 +71,10 @@ class Processes(Kernel):
         finally:
             self._finished.set()
             watcher.join()
+
+    def _preload(self) -> None:
+        """While the program still prepares."""
+        launch.shared().preload(self.engine.preload)
 
     def call(self, worker: Worker, fn: Callable, args: tuple) -> None:
         parcel = fn if isinstance(fn, Parcel) else Parcel.of((fn, list(args)), self.pool, self.key)
@@ -127,7 +130,6 @@ class Processes(Kernel):
 
     def _launch(self, worker: Worker) -> Shadow:
         worker.check()
-        page = Status.create()
         header = {
             "path": worker.path,
             "role": worker.role,
@@ -137,28 +139,31 @@ class Processes(Kernel):
             "slow": worker.engine.slowdowns,
             "now": worker.engine.now(),
             "fixed": self.fixed,
+            "far": False,
         }
-        child = self._child(header, page, (SEATED_AS.get(worker.role), worker.index))
-        page.segment.close()
-        worker.engine.born(worker, child.pid)
-        shadow = Shadow(self, worker, child, page)
+        shadow = self._shadow(worker, header)
         self._watched[shadow] = Watch(worker)
         worker.shadow = shadow
         if isinstance(worker.interrupt, Stopped):
-            page.ask_to_stop()
+            shadow.page.ask_to_stop()
         return shadow
 
-    def _child(self, header: dict[str, Any], page: Status, seat: tuple[str | None, int]) -> launch.Child:
-        """A child of the shared server, or of a new one where that has just been killed."""
+    def _shadow(self, worker: Worker, header: dict[str, Any]) -> Shadow:
+        """A new child's: one of the shared server, or of a new one where that has just been killed."""
+        page = Status.create()
 
         def ask() -> launch.Child:
             server = launch.shared()
             server.preload(self.engine.preload)
-            return server.launch(ENTRY, header, [page.segment.descriptor], seat=seat)
+            return server.launch(ENTRY, header, [page.segment.descriptor], seat=seat_of(worker))
 
-        with contextlib.suppress(launch.ServerEnded):
-            return ask()
-        return ask()
+        try:
+            child = ask()
+        except launch.ServerEnded:
+            child = ask()
+        page.segment.close()
+        worker.engine.born(worker, child.pid)
+        return Shadow(self, worker, child, page)
 
     def _death(self, worker: Worker, shadow: Shadow, *, again: bool) -> BaseException:
         """Why a child ended without a word: whose fault, and where. Being killed from outside is nobody's here, unless
@@ -184,6 +189,11 @@ class Processes(Kernel):
         while not self._finished.wait(LOOK_S):
             for shadow, watch in list(self._watched.items()):
                 watch.look(shadow)
+
+
+def seat_of(worker: Worker) -> tuple[str | None, int]:
+    """Role and number by which a placement seats a worker."""
+    return SEATED_AS.get(worker.role), worker.index
 
 
 def how_it_ended(shadow: Shadow, code: int | None, hang_seconds: float) -> str:

@@ -87,7 +87,7 @@ class ChildKernel:
 def main(link: Link, header: dict[str, Any], descriptors: list[int], _server: Link) -> None:
     """The entry of every child of the engine: take the call from the link, run it, say how it ended."""
     page = status.adopt(descriptors[0])
-    desk = Desk(link, fixed=header["fixed"])
+    desk = Desk(link, fixed=header["fixed"], far=header["far"])
     error: BaseException | None = None
     fn = args = None
     try:

@@ -33,10 +33,16 @@ class Loan:
 
 
 class Desk:
-    """One for each child."""
+    """One for each child.
 
-    def __init__(self, link: Link, *, fixed: bool):
+    Args:
+      far: shared vectors lie on another node.
+    """
+
+    def __init__(self, link: Link, *, fixed: bool, far: bool = False):
         self._link, self.fixed = link, fixed
+        self.asks_vectors = fixed or far
+        """the shadow does what is done to shared vectors"""
         self._pool = Pool()
         self._announced: set[int] = set()
         self._lent: dict[int, Slots] = {}

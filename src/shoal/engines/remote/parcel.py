@@ -35,13 +35,16 @@ def hold(owner: Any, buffer: Any, size: int, offset: int = 0) -> np.ndarray:
 class Parcel:
     """In the main process: an item on its way."""
 
-    __slots__ = ("__weakref__", "form", "inline", "nbytes", "size", "slot", "slots", "tag")
+    __slots__ = ("__weakref__", "form", "inline", "key", "nbytes", "size", "slot", "slots", "tag")
 
     def __init__(self, form: str, size: int, weight: int):
         self.form, self.size, self.nbytes = form, size, weight
         self.inline: bytes | None = None
+        """the arrays, where they travel in the message"""
         self.slots: Slots | None = None
         self.slot = self.tag = 0
+        self.key: int | None = None
+        """under which other nodes can read it, once one was told"""
 
     @classmethod
     def inside(cls, form: str, data: bytes, weight: int) -> "Parcel":

@@ -110,6 +110,11 @@ class Shadow:
             worker.engine.take_note(metrics)
         for name, seconds in header.get("spent", {}).items():
             worker.phases[name] = worker.phases.get(name, 0.0) + seconds
+        self._take_segment(message)
+
+    def _take_segment(self, message: Message) -> None:
+        """A segment that the child has begun to put arrays into."""
+        header = message.header
         if "segment" in header:
             size, count, slot_size = header["segment"]
             number = header["slot"][0]
@@ -139,11 +144,17 @@ class Shadow:
             return
         parcel = item if isinstance(item, Parcel) else Parcel.of(item, self._kernel.pool, self._kernel.key)
         header: dict[str, Any] = {"form": parcel.form, "size": parcel.size, "fixed": fixed}
-        if parcel.slots is None:
+        if parcel.inline is not None:
             self._link.send(header, parcel.inline or b"")
             return
-        number, segment = next(self._numbers), parcel.slots.number
+        number = next(self._numbers)
         self._loans[number] = parcel  # as often as it is lent
+        self._lend(number, parcel, header)
+
+    def _lend(self, number: int, parcel: Parcel, header: Header) -> None:
+        """Answer with a parcel that lies in shared memory."""
+        assert parcel.slots is not None
+        segment = parcel.slots.number
         header["loan"] = [number, segment, parcel.slot]
         descriptors = []
         if segment not in self._shown:

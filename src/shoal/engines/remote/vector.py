@@ -2,7 +2,8 @@
 """A shared vector in a child: params, moments and counts lie in shared memory, and the child reads and writes them.
 
 In free order nothing goes to the shadow but word of a version that somebody waits for, and every few milliseconds
-what has gathered meanwhile (times, notes). In fixed order pulls and pushes are the shadow's: their order counts.
+what has gathered meanwhile (times, notes). In fixed order pulls and pushes are the shadow's, since their order counts;
+on other nodes too, since the memory is not there.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,7 +45,7 @@ class VectorHandle(Handle):
 
     def pull(self, at_least: int = 0) -> tuple[np.ndarray, int]:
         """A copy of the params, and the number of pushes in them."""
-        if self._desk.fixed:
+        if self._desk.asks_vectors:
             version = self._ask("pull", at_least=at_least)
             return self._desk.answer(), version
         here()
@@ -61,7 +62,7 @@ class VectorHandle(Handle):
 
     def push(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> int:
         """Apply a gradient made from the params of that version; returns the version after it."""
-        if self._desk.fixed:
+        if self._desk.asks_vectors:
             return self._ask("push", grad, version=version, rate=float(rate), samples=int(samples))
         worker, at = here(), self._attach()
         numbers = at.numbers
@@ -78,7 +79,7 @@ class VectorHandle(Handle):
 
     def exchange(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> tuple[np.ndarray, int]:
         """Apply a gradient chunk by chunk under locks; returns the mixed params and moments, and the version."""
-        if self._desk.fixed:
+        if self._desk.asks_vectors:
             version = self._ask("exchange", grad, version=version, rate=float(rate), samples=int(samples))
             return self._desk.answer(), version
         worker, at = here(), self._attach()
@@ -114,7 +115,7 @@ class VectorHandle(Handle):
 
     def moments(self) -> np.ndarray:
         """A copy of the moments."""
-        if self._desk.fixed:
+        if self._desk.asks_vectors:
             return self._ask("moments")
         at = self._attach()
         return at.numbers.as_given(self._copied(at)[1:])
@@ -129,7 +130,7 @@ class VectorHandle(Handle):
         return out
 
     def _read(self, name: str) -> Any:
-        if self._desk.fixed:
+        if self._desk.asks_vectors:
             return self._ask("attribute", name=name)
         here()
         return getattr(self._attach().numbers, name)

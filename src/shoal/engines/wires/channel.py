@@ -4,7 +4,7 @@
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Literal
 
-from shoal.engines.faults import Ended
+from shoal.engines.faults import Ended, MessageLost
 from shoal.engines.ledger import Row
 from shoal.engines.payload import nbytes
 from shoal.engines.wires.base import Condition, Wire
@@ -61,6 +61,9 @@ class Channel(Wire):
         self._getters: deque[Worker] = deque()
         self._putters: OrderedDict[Worker, Entry] = OrderedDict()
         self._row = self.ledger.row(self.path, source, target, message, self.kernel.via)
+        body = system.body
+        self.is_for_main = body.shadow is None and body.roles[system.path][0] == target
+        """whether the body of the system gets the items, and that in the main process"""
         self._put_text, self._get_text = f"put {message}", f"get {message}"
         self.can_get = Condition(self.kernel, self._get_text, lambda: bool(self._items) or self._sources.ended)
         self.can_put = Condition(self.kernel, self._put_text, self._has_room)
@@ -103,7 +106,13 @@ class Channel(Wire):
                 (self._row if entry.sender is not worker else self._own_row()).add(entry.nbytes, lag)
         if by_sender:
             got.sort(key=lambda entry: entry.index)
-        return [self.kernel.unwrap(worker, entry.item) for entry in got]
+        return self._unwrapped(worker, [entry.item for entry in got])
+
+    def lost(self) -> list[Any]:
+        """What was got is gone with the node that it lay on: count it, and get the next item instead."""
+        with self.kernel.lock:
+            self.ledger.saw_loss(self.message)
+        return self.get()
 
     def role_ended(self, role: str) -> None:
         if role == self.source:
@@ -114,6 +123,15 @@ class Channel(Wire):
             for putter in list(self._putters):
                 self.kernel.wake(putter)
             self.can_put.changed()
+
+    def _unwrapped(self, worker: Worker, items: list[Any]) -> list[Any]:
+        values = []
+        for item in items:
+            try:
+                values.append(self.kernel.unwrap(worker, item))
+            except MessageLost:
+                values += self.lost()
+        return values
 
     def _has_room(self) -> bool:
         return self._targets.ended or self.when_full != "block" or len(self._items) < self.capacity

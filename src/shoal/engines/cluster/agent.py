@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's agent: starts the workers of its node as children of a fork server, and speaks for them.
+
+One process a node. It dials the main process and dials again when the connection breaks; it ends when told to, or when
+the main process stays out of reach. Its children end with it.
+"""
+
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import shoal
+from shoal.engines.cluster.attendant import Attendant
+from shoal.engines.cluster.frames import Cut, Frame, dial
+from shoal.engines.cluster.lasting import Lasting
+from shoal.engines.cluster.shelf import Shelf
+from shoal.processes import launch
+from shoal.processes.status import Status
+
+ENTRY = "shoal.engines.remote.child:main"
+REPORT_S = 0.25
+"""seconds between reports on children"""
+AGAIN_S = 0.2
+"""seconds between tries to reach the main process"""
+SILENCE_S = 10.0
+"""seconds without a word after which a connection is taken for dead and made anew"""
+GIVE_UP_S = 120.0
+"""seconds without the main process after which the node's part of the run is over"""
+
+
+class Agent:
+    """Of one node.
+
+    Args:
+      main: address of the main process.
+      host: this node's own address, to listen on.
+      path: the main process's module path, with its working directory first.
+    """
+
+    def __init__(self, name: str, main: tuple[str, int], secret: bytes, host: str, path: list[str]):
+        self._name, self._main, self._secret = name, main, secret
+        sys.path[:] = [*path, *(p for p in sys.path if p not in path)]
+        self._shelf = Shelf(host, secret)
+        self._talk = Lasting()
+        self._children: dict[int, Attendant] = {}
+        self._over = threading.Event()
+        self._modules: list[str] = []
+        self._heard = time.monotonic()
+
+    def run(self) -> None:
+        """Until the main process says goodbye or is gone."""
+        threading.Thread(target=self._report, name="cluster reports", daemon=True).start()
+        for descriptor in (1, 2):
+            self._pass_on(descriptor)
+        try:
+            while not self._over.is_set() and time.monotonic() - self._heard < GIVE_UP_S:
+                try:
+                    self._converse()
+                except Cut:
+                    self._over.wait(AGAIN_S)
+        finally:
+            self._over.set()
+            for attendant in list(self._children.values()):
+                attendant.close()
+            self._shelf.close()
+
+    def _converse(self) -> None:
+        """Over one connection."""
+        stream = dial(self._main, self._secret)
+        stream.send({"name": self._name, "got": self._talk.received, **self._facts()})
+        welcome = stream.receive().header
+        self._heard = time.monotonic()
+        self._talk.attach(stream, welcome["got"])
+        try:
+            while not self._over.is_set():
+                frame = stream.receive()
+                self._heard = time.monotonic()
+                if self._talk.accept(frame):
+                    self._do(frame)
+        finally:
+            self._talk.detach(stream)
+            stream.close()
+
+    def _pass_on(self, descriptor: int) -> None:
+        """What this node's workers print goes to where the main process prints."""
+        read, write = os.pipe()
+        os.dup2(write, descriptor)
+        os.close(write)
+
+        def forward() -> None:
+            with open(read, errors="replace") as lines:
+                for line in lines:
+                    self._talk.send({"op": "printed", "to": descriptor, "line": line.rstrip("\n")})
+
+        threading.Thread(target=forward, name="cluster output", daemon=True).start()
+
+    def _facts(self) -> dict[str, Any]:
+        return {"shelf": self._shelf.address, "pid": os.getpid(), "version": shoal.__version__}
+
+    def _do(self, frame: Frame) -> None:
+        header = frame.header
+        for key in header.get("drop", ()):
+            self._shelf.drop(key)
+        op = header["op"]
+        if op == "tell":
+            attendant = self._children.get(header["child"])
+            if attendant is not None:
+                attendant.tell(header["told"], frame.data)
+        elif op != "drop":
+            getattr(self, f"_{op}")(header)
+
+    def _preload(self, header: dict[str, Any]) -> None:
+        self._modules = header["modules"]
+        launch.shared().preload(self._modules)
+
+    def _launch(self, header: dict[str, Any]) -> None:
+        threading.Thread(target=self._start_child, args=(header,), name="cluster launch", daemon=True).start()
+
+    def _start_child(self, header: dict[str, Any]) -> None:
+        number = header["child"]
+        try:
+            page = Status.create()
+            child = self._child(header["header"], page, tuple(header["seat"]))
+            page.segment.close()
+        except Exception as error:  # noqa: BLE001 the main process decides what follows
+            self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})
+            return
+        self._children[number] = Attendant(number, child, page, self._shelf, self._talk.send)
+        self._talk.send({"op": "born", "child": number, "pid": child.pid})
+
+    def _child(self, header: dict[str, Any], page: Status, seat: tuple[Any, int]) -> launch.Child:
+        def ask() -> launch.Child:
+            server = launch.shared()
+            server.preload(self._modules)
+            return server.launch(ENTRY, header, [page.segment.descriptor], seat=seat)
+
+        try:
+            return ask()
+        except launch.ServerEnded:
+            return ask()
+
+    def _kill(self, header: dict[str, Any]) -> None:
+        if header["child"] in self._children:
+            self._children[header["child"]].child.kill()
+
+    def _stop(self, header: dict[str, Any]) -> None:
+        if header["child"] in self._children:
+            self._children[header["child"]].page.ask_to_stop()
+
+    def _close(self, header: dict[str, Any]) -> None:
+        attendant = self._children.pop(header["child"], None)
+        if attendant is not None:
+            attendant.close()
+
+    def _bye(self, header: dict[str, Any]) -> None:
+        self._over.set()
+
+    def _forget(self, header: dict[str, Any]) -> None:
+        self._shelf.forget(tuple(header["shelf"]))
+
+    def _report(self) -> None:
+        while not self._over.wait(REPORT_S):
+            found = {n: report for n, a in list(self._children.items()) if (report := a.report()) is not None}
+            self._talk.send({"op": "pages", "pages": found})
+            if time.monotonic() - self._heard > SILENCE_S:
+                self._talk.cut()

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nodes of a run as its main process sees them: who is there, what they say, and children launched on them."""
+
+import itertools
+import secrets
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import shoal
+from shoal.engines.cluster.far import FarChild
+from shoal.engines.cluster.frames import Cut, Frame, Listener, Stream
+from shoal.engines.cluster.lasting import Lasting
+from shoal.engines.cluster.shelf import Shelf
+from shoal.errors import ConfigError, ShoalError
+from shoal.processes.link import Message
+
+TICK_S = 0.05
+"""seconds between words to a node of what it may forget"""
+BIRTH_S = 90.0
+"""seconds that a node may take to start a child"""
+SILENCE_S = 10.0
+"""seconds without a word after which a connection is taken for dead"""
+
+
+class NodeLost(ShoalError):
+    """A node is gone; what ran there runs no more."""
+
+    exit_code = 1
+
+
+class Node:
+    """One machine's agent. Made before it dials for the first time."""
+
+    def __init__(self, name: str, fleet: "Fleet"):
+        self.name, self._fleet = name, fleet
+        self.there = threading.Event()
+        """set once it has dialled, or is gone"""
+        self.shelf: tuple[str, int] | None = None
+        self.lost: str | None = None
+        """why it is gone"""
+        self.talk = Lasting()
+        self.heard = time.monotonic()
+        self.children: dict[int, FarChild] = {}
+        self._dropped: deque[int] = deque()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be spoken to now."""
+        return self.talk.connected
+
+    def say(self, header: dict[str, Any], data: bytes = b"") -> None:
+        """Send it a message, with what it may forget; nothing for one that is gone."""
+        if self.lost is None:
+            if self._dropped:
+                header = {**header, "drop": self._take_dropped()}
+            self.talk.send(header, data)
+
+    def drop(self, key: int) -> None:
+        """What lies there under this key is not needed any more. Takes no lock: memory management calls this."""
+        self._dropped.append(key)
+
+    def tick(self) -> None:
+        """Now and then: what it may forget, and a sign of life."""
+        self.say({"op": "drop"})
+        if self.connected and time.monotonic() - self.heard > SILENCE_S:
+            self.talk.cut()
+
+    def forget(self, child: FarChild) -> None:
+        """A child that nobody speaks to any more."""
+        self.children.pop(child.number, None)
+        self.say({"op": "close", "child": child.number})
+
+    def hear(self, frame: Frame) -> None:
+        """A message of its agent: of the node, or of one of its children."""
+        header = frame.header
+        if "child" not in header:
+            getattr(self, f"_{header['op']}")(header)
+            return
+        child = self.children.get(header["child"])
+        if child is None:  # nobody speaks to it any more
+            return
+        if header["op"] == "said":
+            child.link.deliver(Message(header["said"], frame.data, []))
+        elif header["op"] == "born":
+            child.pid = header["pid"]
+            child.born.set()
+        elif header["op"] == "unborn":
+            child.unborn = header["why"]
+            child.end(None, "was never started")
+        elif header["op"] == "ended":
+            child.end(header["code"], header["how"])
+
+    def _pages(self, header: dict[str, Any]) -> None:
+        for number, page in header["pages"].items():
+            if int(number) in self.children:
+                self.children[int(number)].page.update(*page)
+
+    def _note(self, header: dict[str, Any]) -> None:
+        self._fleet.note(f"{self.name}: {header['text']}")
+
+    def _printed(self, header: dict[str, Any]) -> None:
+        stream = sys.stdout if header["to"] == 1 else sys.stderr
+        stream.write(f"[{self.name}] {header['line']}\n")
+        stream.flush()
+
+    def _take_dropped(self) -> list[int]:
+        return [self._dropped.popleft() for _ in range(len(self._dropped))]
+
+
+class Fleet:
+    """All nodes of one run.
+
+    Args:
+      host: address to listen on.
+      compress: see `Squeeze`.
+    """
+
+    def __init__(self, host: str, note: Callable[[str], None] = lambda _: None, compress: str = "auto"):
+        self.secret = secrets.token_bytes(32)
+        self.note = note
+        self.nodes: dict[str, Node] = {}
+        self._numbers = itertools.count(1)
+        self._modules: list[str] = []
+        self._turn = threading.Lock()
+        self._gone: set[tuple[str, int]] = set()
+        self._over = threading.Event()
+        self.shelf = Shelf(host, self.secret, lambda address: address in self._gone, compress)
+        self._listener = Listener(host, self.secret, self._greet, "cluster node")
+        self.address = self._listener.address
+        self._ticker = threading.Thread(target=self._tick, name="cluster nodes", daemon=True)
+        self._ticker.start()
+
+    def expect(self, name: str) -> Node:
+        """A node whose agent will dial."""
+        node = self.nodes[name] = Node(name, self)
+        return node
+
+    def await_nodes(self, seconds: float) -> None:
+        """Until every expected node has dialled. Raises NodeLost for one that does not."""
+        until = time.monotonic() + seconds
+        for node in list(self.nodes.values()):
+            if not node.there.wait(max(0.0, until - time.monotonic())):
+                raise NodeLost(
+                    f"node {node.name} did not reach {self.address[0]}:{self.address[1]} within {seconds:g} s; let its "
+                    "network reach this address, or give another with --node-ip"
+                )
+
+    @property
+    def live(self) -> list[Node]:
+        """Nodes that are there."""
+        return [node for node in list(self.nodes.values()) if node.lost is None and node.there.is_set()]
+
+    def at(self, address: tuple[str, int]) -> Node | None:
+        """The node whose shelf has this address."""
+        return next((node for node in list(self.nodes.values()) if node.shelf == address), None)
+
+    def preload(self, modules: Any) -> None:
+        """Have nodes import modules for the children to come."""
+        self._modules = list(modules)
+        for node in self.live:
+            node.say({"op": "preload", "modules": self._modules})
+
+    def launch(self, node: Node, header: dict[str, Any], seat: tuple[str | None, int]) -> FarChild:
+        """A new child on a node, for the worker that the header names.
+
+        Raises NodeLost, ShoalError where the node gives none.
+        """
+        with self._turn:
+            child = FarChild(node, next(self._numbers), (header["path"], header["role"], header["index"]))
+            node.children[child.number] = child
+        if node.lost is not None:
+            raise NodeLost(f"node {node.name} {node.lost}")
+        node.say({"op": "launch", "child": child.number, "header": header, "seat": list(seat)})
+        if not child.born.wait(BIRTH_S) or child.unborn is not None:
+            child.close()
+            raise ShoalError(f"node {node.name} started no worker: {child.unborn or f'nothing for {BIRTH_S:g} s'}")
+        if node.lost is not None:
+            raise NodeLost(f"node {node.name} {node.lost}")
+        return child
+
+    def lose(self, name: str, why: str) -> None:
+        """A node will not come back: its children have ended, and what lay there is lost."""
+        node = self.nodes[name]
+        if node.lost is not None:
+            return
+        node.lost = why
+        node.there.set()
+        self.note(f"node {name} {why}")
+        if node.shelf is not None:
+            self._gone.add(node.shelf)
+            self.shelf.forget(node.shelf)
+            for other in self.live:
+                other.say({"op": "forget", "shelf": list(node.shelf)})
+        for child in list(node.children.values()):
+            child.end(None, f"ended with its node {name}, which {why}")
+
+    def close(self) -> None:
+        """Say goodbye to all nodes and end what was theirs."""
+        for node in self.live:
+            node.say({"op": "bye"})
+        self._over.set()
+        self._ticker.join()
+        for node in list(self.nodes.values()):
+            for child in list(node.children.values()):
+                child.end(None, "ended with the run")
+        self._listener.close()
+        self.shelf.close()
+
+    def _greet(self, stream: Stream) -> None:
+        """A node's agent has dialled, for the first time or again."""
+        hello = stream.receive().header
+        node = self.nodes.get(hello["name"])
+        if node is None or node.lost is not None:
+            raise Cut("nobody expects it")
+        if hello["version"] != shoal.__version__:
+            self.lose(
+                node.name, f"has shoal {hello['version']} and this is {shoal.__version__}; install the same on both"
+            )
+            return
+        node.talk.cut()
+        node.shelf = tuple(hello["shelf"])
+        node.heard = time.monotonic()
+        stream.send({"got": node.talk.received})
+        node.talk.attach(stream, hello["got"])
+        if not node.there.is_set():
+            node.say({"op": "preload", "modules": self._modules})
+        node.there.set()
+        try:
+            while True:
+                frame = stream.receive()
+                node.heard = time.monotonic()
+                if node.talk.accept(frame):
+                    node.hear(frame)
+        finally:
+            node.talk.detach(stream)
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_S):
+            for node in self.live:
+                node.tick()
+
+
+def require_nodes(fleet: Fleet) -> list[Node]:
+    """The nodes that are there. Raises ConfigError where none is."""
+    if not fleet.live:
+        raise ConfigError("no node of the cluster is left; start one with `ray start --address=...`")
+    return fleet.live

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers as processes on the nodes of a cluster, in free and in fixed order.
+
+As on one machine (`kernels.processes`), with each child behind an agent of its node. Wires are in the main process;
+arrays go from node to node. A worker whose node is gone is started anew on another one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from shoal.engines.cluster.fleet import NodeLost
+from shoal.engines.kernels.base import Kernel
+from shoal.engines.kernels.processes import FixedProcessKernel, Processes, seat_of
+from shoal.engines.kernels.threaded import ThreadedKernel
+from shoal.engines.remote.far import FarShadow
+from shoal.engines.remote.shadow import Shadow
+from shoal.engines.worker import Worker
+from shoal.errors import ConfigError
+
+
+class Cluster(Processes):
+    """What both kernels of clusters share."""
+
+    via = "network"
+
+    def __init__(self, engine: Any, *args: Any, **settings: Any):
+        super().__init__(engine, *args, **settings)
+        if engine.cluster is None:
+            raise ConfigError("the engine ray needs a cluster: make_engine('ray', cluster=...)")
+        self._cluster = engine.cluster
+        self.fleet = engine.cluster.fleet
+
+    def run(self, root: Worker, body: Callable[[], Any]) -> Any:
+        try:
+            return super().run(root, body)
+        finally:
+            self._cluster.release()
+
+    def reserve(self, path: str, role: str, first: int, count: int) -> None:
+        self._cluster.reserve(path, role, first, count)
+
+    def allocate(self, size: int) -> tuple[Any, Any]:
+        return Kernel.allocate(self, size)
+
+    def _preload(self) -> None:
+        self.fleet.preload(self.engine.preload)
+
+    def _shadow(self, worker: Worker, header: dict[str, Any]) -> Shadow:
+        header["far"] = True
+        while True:
+            node = self._cluster.node_for(worker.path, worker.role, worker.index)
+            try:
+                child = self.fleet.launch(node, header, seat_of(worker))
+                break
+            except NodeLost:
+                if self.fixed:
+                    raise
+        worker.engine.born(worker, child.pid, node.name)
+        return FarShadow(self, worker, child, self.fleet.shelf)
+
+
+class FreeClusterKernel(Cluster, ThreadedKernel):
+    """A cluster in free order."""
+
+
+class FixedClusterKernel(Cluster, FixedProcessKernel):
+    """A cluster in fixed order."""

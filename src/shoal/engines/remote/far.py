@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shadows of children on other nodes, and items that lie there.
+
+As on one machine, but what is said of an item is the key under which it lies on its node's shelf. So arrays go from
+node to node, and come here only if they are for a worker of the main process.
+"""
+
+from concurrent.futures import Future
+from typing import Any
+
+from shoal.engines.cluster.fleet import Node
+from shoal.engines.cluster.shelf import Place, Shelf
+from shoal.engines.faults import MessageLost
+from shoal.engines.remote.errors import encode
+from shoal.engines.remote.parcel import Parcel
+from shoal.engines.remote.shadow import Header, Shadow
+from shoal.processes import codec
+from shoal.processes.link import Message
+
+
+class FarParcel(Parcel):
+    """An item on another node's shelf; dropped there when nobody refers to it here any more."""
+
+    __slots__ = ("_coming", "_node", "_shelf", "place")
+
+    def __init__(self, form: str, weight: int, place: Place, node: Node, shelf: Shelf):  # noqa: PLR0913
+        super().__init__(form, place.size, weight)
+        self.place, self._node, self._shelf = place, node, shelf
+        self._coming: Future | None = None
+
+    def prefetch(self) -> None:
+        """Have its arrays brought here: a worker of the main process will want them."""
+        if self._coming is None:
+            self._coming = self._shelf.ask(self.place)
+
+    def open(self, handle: Any, *, writable: bool, calls: bool = False) -> Any:
+        """The value. Raises MessageLost."""
+        self.prefetch()
+        assert self._coming is not None
+        arrays = codec.read(self.form, self._coming.result())
+        if not writable:
+            for array in arrays:
+                array.flags.writeable = False
+        return codec.unpack(self.form, arrays, handle, calls=calls)
+
+    def __del__(self):
+        self._node.drop(self.place.key)
+
+
+class FarShadow(Shadow):
+    """Of a child on another node."""
+
+    def __init__(self, kernel: Any, worker: Any, child: Any, shelf: Shelf):
+        super().__init__(kernel, worker, child, child.page)
+        self._node, self._shelf = child.node, shelf
+        self._got: dict[int, Any] = {}
+        """channels by the numbers of what was got from them"""
+        self._getting: Any = None
+
+    def _take_segment(self, message: Message) -> None:
+        for number in message.header.get("returned", ()):
+            self._got.pop(number, None)
+
+    def _parcel(self, message: Message) -> Parcel:
+        header = message.header
+        if "lies" not in header:
+            return Parcel.inside(header["form"], message.data, header["weight"])
+        place = Place(self._node.shelf, header["lies"], header["size"])
+        return FarParcel(header["form"], header["weight"], place, self._node, self._shelf)
+
+    def _lend(self, number: int, parcel: Parcel, header: Header) -> None:
+        place = parcel.place if isinstance(parcel, FarParcel) else self._shelf.show(parcel)
+        header["lies"], header["number"] = [list(place.address), place.key, place.size], number
+        if self._getting is not None:
+            self._got[number] = self._getting
+        self._link.send(header)
+
+    def _put(self, header: Header, item: Parcel) -> None:
+        if isinstance(item, FarParcel) and self._wire(header).is_for_main:
+            item.prefetch()
+        super()._put(header, item)
+
+    def _get(self, header: Header, item: Parcel) -> None:
+        self._getting = self._wire(header)
+        try:
+            super()._get(header, item)
+        finally:
+            self._getting = None
+
+    def _lost(self, header: Header, item: Parcel) -> None:
+        """The node could not bring what the child was given: it lay on one that is gone."""
+        number = header["number"]
+        parcel, channel = self._loans.pop(number, None), self._got.pop(number, None)
+        if channel is None:
+            size = 0 if parcel is None else parcel.size
+            self._link.send({"error": encode(MessageLost(f"a message of {size:,} bytes lay on a node that is gone"))})
+            return
+        self._getting = channel
+        try:
+            for one in channel.lost():
+                self._give(one)
+        finally:
+            self._getting = None
