@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,18 +94,28 @@ def train(
     prepare_process()
     parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
     news = News()
-    with opened_cluster(cluster, news) as opened:
-        run = RunDir.create(run_dir, architecture, factory.name, config.seed)
-        name = network if isinstance(network, str) else _import_path(network)
-        kept = {**settings, "network": name, "env_is_importable": isinstance(env, str)}
-        fields, command = dataclasses.asdict(config), command or sys.argv
-        with run.claimed():
-            run.write_config(architecture, factory.name, config.seed, fields, command, **kept)
-            news.to(run.log)
-            if chosen is not None:
-                chosen.keep(run)
-            session = Session(run, module, config, factory, settings, opened)
-            return _start(session, parts, parts.learner.init(config.seed), quiet=quiet)
+    settings["network"] = network if isinstance(network, str) else _import_path(network)
+    kept = {**settings, "env_is_importable": isinstance(env, str)}
+    with (
+        opened_cluster(cluster, news) as opened,
+        _new_run(run_dir, architecture, factory, config, command or sys.argv, kept) as run,
+    ):
+        news.to(run.log)
+        if chosen is not None:
+            chosen.keep(run)
+        session = Session(run, module, config, factory, settings, opened)
+        return _start(session, parts, parts.learner.init(config.seed), quiet=quiet)
+
+
+@contextlib.contextmanager
+def _new_run(
+    run_dir: Path | str | None, architecture: str, factory: Any, config: Any, command: list[str], kept: dict[str, Any]
+) -> Iterator[RunDir]:
+    """A run's folder, ours alone, with everything in it that says what it is."""
+    run = RunDir.create(run_dir, architecture, factory.name, config.seed)
+    with run.claimed():
+        run.write_config(architecture, factory.name, config.seed, dataclasses.asdict(config), command, **kept)
+        yield run
 
 
 def _choose(
