@@ -21,7 +21,7 @@ from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
 from shoal.records.tensorboard import FOLDER, EventWriter, check_tensorboard
 from shoal.training.checks import check_settings, check_stops
-from shoal.training.clusters import News, check_cluster, opened_cluster
+from shoal.training.clusters import check_cluster, opened_cluster
 
 if TYPE_CHECKING:
     from shoal.training.auto import Choice
@@ -93,11 +93,9 @@ def train(
 
     prepare_process()
     parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
-    news = News()
-    settings["network"] = network if isinstance(network, str) else _import_path(network)
-    kept = {**settings, "env_is_importable": isinstance(env, str)}
+    kept = {**settings, "network": _written(network), "env_is_importable": isinstance(env, str)}
     with (
-        opened_cluster(cluster, news) as opened,
+        opened_cluster(cluster) as (opened, news),
         _new_run(run_dir, architecture, factory, config, command or sys.argv, kept) as run,
     ):
         news.to(run.log)
@@ -174,8 +172,7 @@ def resume(
         settings["cluster"] = {**(settings["cluster"] or {}), "address": address}
     settings["cluster"] = check_cluster(settings["cluster"], settings["engine"])
     prepare_process()
-    news = News()
-    with run.claimed(), opened_cluster(settings["cluster"], news) as opened:
+    with run.claimed(), opened_cluster(settings["cluster"]) as (opened, news):
         news.to(run.log)
         saved = checkpoint.load_latest(run.checkpoints_path)
         parts = make_parts(module, config, factory, settings["network"])
@@ -359,7 +356,9 @@ def _rebuild(run: RunDir, facts: dict[str, Any], env: Any, network: Any) -> tupl
     return module, factory, config, settings
 
 
-def _import_path(network: Any) -> str | None:
-    """`module:Class`, or None for what no name leads to: a class made inside a function, a partial."""
+def _written(network: Any) -> str | None:
+    """A name, `module:Class`, or None for what no name leads to: a class made inside a function, a partial."""
+    if isinstance(network, str):
+        return network
     name = getattr(network, "__qualname__", "<")
     return None if "<" in name or "." in name else f"{network.__module__}:{name}"

@@ -46,12 +46,13 @@ class News:
 
 
 @contextmanager
-def opened_cluster(fields: dict[str, Any] | None, news: News) -> Iterator[Any]:
-    """The cluster of a run's settings, joined or started; None where it has none."""
+def opened_cluster(fields: dict[str, Any] | None) -> Iterator[tuple[Any, News]]:
+    """(the cluster of a run's settings, joined or started, or None where it has none; what there is to say of it)."""
+    news = News()
     if fields is None:
-        yield None
+        yield None, news
         return
     from shoal.engines.cluster.ray_nodes import RayCluster
 
     with RayCluster(ClusterOptions.given(fields), news) as cluster:
-        yield cluster
+        yield cluster, news
