@@ -95,11 +95,17 @@ def parts_of(architecture: str, config: Any, env: str = "", network: str = "auto
 
 
 def run_small(
-    architecture: str, engine: str, order: str = "free", updates: int = 20, parts: Any = None, **fields: Any
+    architecture: str,
+    engine: str,
+    order: str = "free",
+    updates: int = 20,
+    parts: Any = None,
+    cluster: Any = None,
+    **fields: Any,
 ) -> Run:
     """The architecture's own `run`, on the named engine, for about `updates` updates."""
     module, config = registry.load(architecture), config_of(architecture, updates, **fields)
-    run = Run(make_engine(engine, order=order, cluster=two_nodes() if engine == "ray" else None))
+    run = Run(make_engine(engine, order=order, cluster=cluster or two_nodes() if engine == "ray" else None))
     run.engine.on_note = run.note
     parts = parts_of(architecture, config) if parts is None else parts
     if engine in IN_PROCESSES:

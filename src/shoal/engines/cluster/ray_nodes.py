@@ -111,7 +111,7 @@ class RayCluster:
         short = missing(wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}")
         if short:
             raise ConfigError(short)
-        group = placement_group(wanted, strategy="PACK", name=f"shoal {path} {role}")
+        group = placement_group(wanted, strategy="PACK")
         if not group.wait(ROOM_S):
             taken = missing(
                 wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}", self._ray.available_resources()
