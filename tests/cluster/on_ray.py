@@ -19,8 +19,14 @@ def main(address: str, order: str, names: list[str]) -> None:
     told: list[str] = []
     with RayCluster(ClusterOptions(address), told.append) as cluster:
         for name in names:
-            print(json.dumps({"name": name, **result(name, order, cluster)}), flush=True)
-    print(json.dumps({"notes": told}), flush=True)
+            tell({"name": name, **result(name, order, cluster)})
+    tell({"notes": told})
+
+
+def tell(found: dict) -> None:
+    """A line."""
+    sys.stdout.write(f"{json.dumps(found)}\n")
+    sys.stdout.flush()
 
 
 def result(name: str, order: str, cluster) -> dict:

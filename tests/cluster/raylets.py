@@ -20,6 +20,14 @@ SMALLEST = 80 * 2**20
 """bytes of an object store, of which nothing of ours makes use"""
 
 
+JOINED = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+    time.sleep(0.1)
+"""
+
+
 class Raylets:
     """A head and further nodes, on loopback addresses or, with `within`, in network namespaces.
 
@@ -28,8 +36,9 @@ class Raylets:
       within: by host, the words before a command that run it there.
     """
 
-    def __init__(self, folder: Path, hosts=(HEAD, "127.0.0.3"), cpus: int = 8, within=lambda host: []):
+    def __init__(self, folder: Path, hosts=(HEAD, "127.0.0.3"), cpus: int = 8, head_cpus=None, within=lambda host: []):
         self.folder, self.cpus, self._within = folder, cpus, within
+        self._head_cpus = cpus if head_cpus is None else head_cpus
         self.hosts = hosts
         self.env = os.environ | {
             "RAY_AUTH_MODE": "token",
@@ -39,9 +48,13 @@ class Raylets:
         }
         self.address = f"{hosts[0]}:{free_port(hosts[0]) if not within(hosts[0]) else 6391}"
         self.nodes: dict[str, subprocess.Popen] = {}
-        self.start_head()
-        for host in hosts[1:]:
-            self.start_node(host)
+        try:
+            self.start_head()
+            for count, host in enumerate(hosts[1:], 2):
+                self.start_node(host, count)
+        except BaseException:
+            self.close()
+            raise
 
     def start_head(self) -> None:
         """The head, which has no room for workers unless it is alone."""
@@ -49,15 +62,25 @@ class Raylets:
         self._start(self.hosts[0], ["--head", f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"])
         wait_until(lambda: self._answers(), START_S, "no head")
 
-    def start_node(self, host: str) -> None:
-        """A further node."""
-        self._start(host, [f"--address={self.address}"])
+    def start_node(self, host: str, alive: int) -> None:
+        """A further node, with which so many are alive. On a busy machine Ray gives up too early: once more then."""
+        for _ in range(3):
+            self._start(host, [f"--address={self.address}"])
+            joined = [sys.executable, "-c", JOINED, self.address, str(alive)]
+            with subprocess.Popen(self.on_head(joined), env=self.env, stderr=subprocess.DEVNULL) as waiting:
+                while waiting.poll() is None and self.nodes[host].poll() is None:
+                    time.sleep(0.1)
+                if waiting.poll() == 0:
+                    return
+                waiting.kill()
+        raise AssertionError((self.folder / f"{host}.log").read_text()[-2000:])
 
     def _start(self, host: str, words: list[str]) -> None:
-        folder = [f"--temp-dir={self.folder}"] if "--head" in words else []
+        is_head = "--head" in words
+        folder, cpus = ([f"--temp-dir={self.folder}"], self._head_cpus) if is_head else ([], self.cpus)
         command = [
             *self._within(host), str(BIN / "ray"), "start", *words, f"--node-ip-address={host}",
-            f"--num-cpus={self.cpus}", f"--object-store-memory={SMALLEST}", "--block", *folder,
+            f"--num-cpus={cpus}", f"--object-store-memory={SMALLEST}", "--block", *folder,
         ]  # fmt: skip
         with open(self.folder / f"{host}.log", "ab") as log:
             self.nodes[host] = subprocess.Popen(
@@ -86,18 +109,13 @@ class Raylets:
             return [p for p in root.children(recursive=True) if Path((p.cmdline() or [""])[0]).name == name]
         return []
 
-    def run(self, words: list[str], seconds: float, **env: str) -> subprocess.CompletedProcess:
-        """A command on the head's machine, with the token."""
-        return subprocess.run(
-            [*self._within(self.hosts[0]), *words], env=self.env | env, capture_output=True, text=True, timeout=seconds
-        )
+    def on_head(self, words: list[str]) -> list[str]:
+        """A command, to be run on the head's machine."""
+        return [*self._within(self.hosts[0]), *words]
 
-    def begin(self, words: list[str]) -> subprocess.Popen:
-        """As `run`, without waiting."""
-        return subprocess.Popen(
-            [*self._within(self.hosts[0]), *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True,
-        )  # fmt: skip
+    def run(self, words: list[str], seconds: float) -> subprocess.CompletedProcess:
+        """A command on the head's machine, with the token."""
+        return subprocess.run(self.on_head(words), env=self.env, capture_output=True, text=True, timeout=seconds)
 
     def close(self) -> None:
         """End what was started here, and nothing else."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every architecture on a Ray cluster of two nodes, each a raylet of its own: the fingerprint of the ledger, and in fixed
-order the params of processes.
+"""Every architecture on a Ray cluster of two nodes, each a raylet of its own: the fingerprint of the ledger, and in
+fixed order the params of processes.
 """
 
 import json

@@ -25,10 +25,14 @@ class Deadlock(HangError):
     """Every worker waits for another one; the message names who waits for what."""
 
 
-class MessageLost(ShoalError):
-    """A message lay on a node of the cluster that is gone. Channels give out the next one instead, and count it."""
+class Lost(ShoalError):
+    """Something that the program needs is gone, through no fault of its own: a worker's process, a node, a message."""
 
     exit_code = 1
+
+
+class MessageLost(Lost):
+    """A message lay on a node of the cluster that is gone. Channels give out the next one instead, and count it."""
 
 
 class RoleFailed(ShoalError):

@@ -194,13 +194,14 @@ class Recorder:
         if self._is_best():
             self._best = self.episodes.return_mean
 
-    def finish(self) -> None:
-        """Write what the last row, the log and the checkpoint do not hold yet."""
+    def finish(self, *, save: bool = True) -> None:
+        """Write what the last row, the log and, if it is to be saved, the checkpoint do not hold yet."""
         self._log_losses()
         self._log_restarts()
         if self.state is not None and self._row_steps < self.state.env_steps:
             self.write_row()
-        self.save()
+        if save:
+            self.save()
 
     def close(self) -> None:
         """Give the terminal and the metrics file back."""

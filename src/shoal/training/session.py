@@ -6,7 +6,7 @@ from typing import Any
 
 from shoal.architectures.assemble import preloads, segment_seed
 from shoal.architectures.base import Parts
-from shoal.engines import make_engine
+from shoal.engines import Lost, make_engine
 from shoal.envs import EnvFactory
 from shoal.errors import ShoalError
 from shoal.learners.base import LearnerState
@@ -65,9 +65,11 @@ class Session:
         return segment_end(total, env_steps) if self.settings["order"] == "fixed" else total
 
     def _save_after(self, fault: Exception, recorder: Recorder) -> None:
+        """The last state, unless going on from the checkpoint before is exact, and what failed was not the program."""
         self.run.log(f"stopped by {type(fault).__name__}: {fault}")
+        exact = self.settings["order"] == "fixed" and isinstance(fault.__cause__, Lost)
         try:
-            recorder.finish()
+            recorder.finish(save=not exact)
         except ShoalError as second:
             self.run.log(f"the last state could not be saved: {second}")
 

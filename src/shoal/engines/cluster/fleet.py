@@ -15,6 +15,7 @@ from shoal.engines.cluster.far import FarChild
 from shoal.engines.cluster.frames import Cut, Frame, Listener, Stream
 from shoal.engines.cluster.lasting import Lasting
 from shoal.engines.cluster.shelf import Shelf
+from shoal.engines.faults import Lost
 from shoal.errors import ConfigError, ShoalError
 from shoal.processes.link import Message
 
@@ -26,10 +27,8 @@ SILENCE_S = 10.0
 """seconds without a word after which a connection is taken for dead"""
 
 
-class NodeLost(ShoalError):
+class NodeLost(Lost):
     """A node is gone; what ran there runs no more."""
-
-    exit_code = 1
 
 
 class Node:

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from shoal.errors import ShoalError
+from shoal.engines.faults import Lost
 
 KNOWN = (
     ("Version mismatch", "its versions differ from these here; install the same Ray and Python on all machines"),
@@ -17,10 +17,8 @@ KNOWN = (
 """what to look for in Ray's errors, and what to say"""
 
 
-class ClusterLost(ShoalError):
+class ClusterLost(Lost):
     """The cluster is gone under a run."""
-
-    exit_code = 1
 
 
 def explained(error: BaseException) -> str:

@@ -6,9 +6,9 @@ and says when a node is gone. What workers say to one another goes over sockets 
 that small messages take no turn in Ray's scheduler and no array is pickled.
 """
 
+import atexit
 import contextlib
 import os
-import secrets
 import socket
 import sys
 import threading
@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 from shoal.engines.cluster.fleet import Fleet, Node
 from shoal.engines.cluster.options import ClusterOptions, require_ray
 from shoal.engines.cluster.ray_faults import ClusterLost, explained, missing
+from shoal.engines.cluster.ray_start import LOOPBACK, SEAT, in_time, join, prepared_ray, refuses, start_alone
 from shoal.errors import ConfigError
 
-JOIN_S = 10.0
-"""seconds to reach a cluster"""
 ROOM_S = 10.0
 """seconds to wait for room that the cluster has, but others may use"""
 AGENTS_S = 60.0
@@ -35,11 +34,10 @@ HOME_S = 5.0
 """seconds that a worker waits for the room reserved for it before it is started where there is none"""
 NOWHERE_S = 60.0
 """seconds without any node after which a run is over"""
-LOOPBACK = "127.0.0.1"
+WORD_S = 5.0
+"""seconds that Ray may take for what is not waited for"""
 ON_ACCELERATORS = ("learner", "inference")
 """roles that compute in batches"""
-SEAT = "shoal_worker"
-"""what workers reserve of a cluster that was started for the run"""
 
 
 class Room(NamedTuple):
@@ -76,7 +74,7 @@ class RayCluster:
     def __enter__(self) -> "RayCluster":
         began = time.monotonic()
         self._ray = ray = prepared_ray(own=self._own)
-        self._start() if self._own else self._join()
+        start_alone(ray) if self._own else join(ray, str(self._options.address))
         ip = self._options.node_ip or (LOOPBACK if self._own else ray.util.get_node_ip_address())
         try:
             self.fleet = Fleet(ip, self._note, self._options.compress)
@@ -85,8 +83,12 @@ class RayCluster:
             raise ConfigError(f"nobody can listen on {ip} here ({error.strerror}); give another --node-ip") from error
         context = ray.get_runtime_context()
         self._head = context.gcs_address
-        self._watcher = threading.Thread(target=self._watch, name="cluster cluster", daemon=True)
-        self._watcher.start()
+        self._watchers = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for work, name in ((self._watch, "cluster watch"), (self._watch_head, "cluster head"))
+        ]
+        for watcher in self._watchers:
+            watcher.start()
         what = "started for this run" if self._own else f"at {self._head}"
         nodes = len(self._alive())
         self._note(f"cluster {what}: {nodes} node{'s' * (nodes > 1)}, ready in {time.monotonic() - began:.1f} s")
@@ -94,14 +96,15 @@ class RayCluster:
 
     def __exit__(self, *_: Any) -> None:
         self._over.set()
-        self._watcher.join()
         self.fleet.close()
-        ends = [end for _, end in self._agents.values()]
-        with contextlib.suppress(Exception):
-            if self._lost is None and ends:
-                self._ray.wait(ends, num_returns=len(ends), timeout=5)
-        with contextlib.suppress(Exception):
-            self._ray.shutdown()
+        for watcher in self._watchers:
+            watcher.join(WORD_S)
+        if self._lost is None:
+            ends = [end for _, end in self._agents.values()]
+            in_time(WORD_S, lambda: self._ray.wait(ends, num_returns=len(ends), timeout=WORD_S) if ends else None)
+            in_time(2 * WORD_S, self._ray.shutdown)
+        else:
+            atexit.unregister(self._ray.shutdown)  # it would wait for the head
 
     def reserve(self, path: str, role: str, first: int, count: int) -> None:
         """See `places.Cluster`. Raises ConfigError that says what is missing."""
@@ -144,58 +147,11 @@ class RayCluster:
         """Give back what was reserved: a run is over."""
         from ray.util.placement_group import remove_placement_group
 
-        for rooms in self._rooms.values():
-            for room in rooms:
-                with contextlib.suppress(Exception):
-                    remove_placement_group(room.group)
+        rooms = [room for rooms in self._rooms.values() for room in rooms]
         self._rooms.clear()
         self._away.clear()
-
-    def _start(self) -> None:
-        """A cluster of this machine alone: loopback, no dashboard, a token of its own."""
-        try:
-            self._ray.init(
-                address="local",
-                include_dashboard=False,
-                _node_ip_address=LOOPBACK,
-                object_store_memory=80 * 2**20,  # the smallest: nothing of ours goes through it
-                resources={SEAT: 1_000_000},
-                log_to_driver=False,
-                logging_level="error",
-            )
-        except Exception as error:
-            raise ConfigError(f"Ray cannot start here: {explained(error)}") from error
-
-    def _join(self) -> None:
-        """A cluster that runs already."""
-        address = self._options.address
-        if address != "auto":
-            host, _, port = str(address).rpartition(":")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), JOIN_S / 2).close()
-            except OSError as error:
-                raise ConfigError(
-                    f"nobody answers at {address} ({error.strerror or error}); start a head with `ray start --head`, "
-                    "or give its address"
-                ) from error
-        failed: list[Exception] = []
-
-        def join() -> None:
-            try:
-                self._ray.init(address=address, log_to_driver=False, logging_level="error")
-            except Exception as error:  # noqa: BLE001 told below
-                failed.append(error)
-
-        joining = threading.Thread(target=join, daemon=True)
-        joining.start()
-        joining.join(JOIN_S)
-        if joining.is_alive():
-            raise ConfigError(
-                f"{address} is no head of a Ray cluster that answers within {JOIN_S:g} s; look at the address, and at "
-                "the token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
-            )
-        if failed:
-            raise ConfigError(f"the cluster at {address} cannot be joined: {explained(failed[0])}") from failed[0]
+        if self._lost is None:
+            in_time(WORD_S, lambda: [remove_placement_group(room.group) for room in rooms])
 
     def _bundle(self, role: str) -> dict[str, float]:
         if self._own:
@@ -253,31 +209,46 @@ class RayCluster:
                     self.fleet.lose(node.name, f"started no agent within {AGENTS_S:g} s")
 
     def _watch(self) -> None:
-        answered = time.monotonic()
+        """Nodes that are gone, and those that have joined. Ray may be silent for long where its head is gone."""
         while not self._over.wait(LOOK_S):
             for node_id, (_, end) in list(self._agents.items()):
-                if self.fleet.nodes[name_of(node_id)].lost is None:
-                    self._look_at(node_id, end)
+                node = self.fleet.nodes[name_of(node_id)]
+                if node.lost is None and not node.connected:
+                    self._look_at(node, node_id, end)
+            with contextlib.suppress(Exception):
+                self._bring_home()
+
+    def _look_at(self, node: Node, node_id: str, end: Any) -> None:
+        """Whether a node that says nothing is gone, or just out of reach for a while."""
+        if refuses(node.shelf):
+            self.fleet.lose(node.name, "is gone: its agent has ended")
+            return
+        with contextlib.suppress(Exception):
+            if node_id not in {alive["NodeID"] for alive in self._alive()}:
+                self.fleet.lose(node.name, "is gone, as the cluster's head says")
+                return
+            ended, _ = self._ray.wait([end], timeout=0)
+            if ended:
+                self._end_of(node, end)
+
+    def _end_of(self, node: Node, end: Any) -> None:
+        """What Ray says of an agent's end; that it cannot reach it either ("unavailable") is no proof of one."""
+        try:
+            self._ray.get(end)
+            self.fleet.lose(node.name, "has ended its agent")
+        except self._ray.exceptions.ActorUnavailableError:
+            return
+        except Exception as error:  # noqa: BLE001 that is how Ray tells
+            self.fleet.lose(node.name, f"is gone ({explained(error)})")
+
+    def _watch_head(self) -> None:
+        answered = time.monotonic()
+        while not self._over.wait(LOOK_S):
             if self._head_answers():
                 answered = time.monotonic()
-                with contextlib.suppress(Exception):
-                    self._bring_home()
             elif time.monotonic() - answered > HEAD_GONE_S:
                 self._lose_head()
                 return
-
-    def _look_at(self, node_id: str, end: Any) -> None:
-        """Whether a node's agent still runs."""
-        with contextlib.suppress(Exception):
-            ended, _ = self._ray.wait([end], timeout=0)
-            if not ended:
-                return
-            why = "ended"
-            try:
-                self._ray.get(end)
-            except Exception as error:  # noqa: BLE001 that is how Ray tells
-                why = f"is gone ({explained(error)})"
-            self.fleet.lose(name_of(node_id), why)
 
     def _head_answers(self) -> bool:
         host, _, port = self._head.rpartition(":")
@@ -308,26 +279,6 @@ class RayCluster:
                     if child.who == (path, role, index) and node.name != name_of(home):
                         self._note(f"{path} {role}/{index} moves from node {node.name} to {name_of(home)}")
                         child.kill()
-
-
-def prepared_ray(*, own: bool) -> Any:
-    """The module ray, imported under the settings that it reads at import: quiet, and for a cluster of our own on the
-    loopback address only, with a token."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
-    if own:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's way of saying: loopback only
-    before = "ray" in sys.modules
-    import ray
-
-    if own and before:
-        from ray import _raylet
-        from ray._private import ray_constants
-
-        _raylet.Config.initialize("")  # pyright: ignore[reportAttributeAccessIssue]
-        ray_constants.ENABLE_RAY_CLUSTER = False
-    return ray
 
 
 class AgentHost:

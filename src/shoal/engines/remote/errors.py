@@ -7,13 +7,12 @@ from typing import Any
 
 from shoal import errors
 from shoal.engines import faults
+from shoal.engines.faults import Lost
 from shoal.errors import ShoalError
 
 
-class WorkerDied(ShoalError):
+class WorkerDied(Lost):
     """A worker's process ended without a word. The message names it, how it ended, and what it was doing."""
-
-    exit_code = 1
 
 
 class RemoteError(Exception):
