@@ -55,6 +55,14 @@ def follow(_index: int, store: Any, times: Any) -> None:
         times.put((there, perf_counter() - there))
 
 
+def tell_versions(_index: int, store: Any, told: Any) -> None:
+    """Pull every version that there is time for, and say so."""
+    version = -1
+    while True:
+        _, version = store.pull(at_least=version + 1)
+        told.put(version)
+
+
 def act(index: int, config: Any, parts: Any, params: np.ndarray, told: Any) -> None:
     """An actor that tells when it has finished its first step, and goes on."""
     rollout = start(index, config, parts)

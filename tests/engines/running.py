@@ -21,7 +21,7 @@ PROCESSES = {
 }
 """programs whose workers are functions of a module also run on these"""
 ALL = {**KINDS, **PROCESSES}
-FREE = ("threads", "processes")
+FREE = ("threads", "processes", "cluster")
 FIXED = [kind for kind in KINDS if kind not in FREE]
 
 

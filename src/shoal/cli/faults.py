@@ -61,7 +61,8 @@ def report_fault(fault: BaseException) -> int:
         code, line = fault.exit_code, str(fault)
     else:
         code, line = UNEXPECTED, f"unexpected {type(fault).__name__}: {str(fault)[:300]}"
-    if code == UNEXPECTED:  # also a worker that failed for a reason shoal cannot explain
+    explained = getattr(fault, "explains_itself", False)
+    if code == UNEXPECTED and not explained:  # also a worker that failed for a reason shoal cannot explain
         line += f"; {keep_traceback(fault)}"
     print(f"shoal: {one_line(line)}", file=sys.stderr)
     return code

@@ -29,6 +29,8 @@ class Lost(ShoalError):
     """Something that the program needs is gone, through no fault of its own: a worker's process, a node, a message."""
 
     exit_code = 1
+    explains_itself = True
+    """no traceback says more than its line"""
 
 
 class MessageLost(Lost):
@@ -50,6 +52,7 @@ class RoleFailed(ShoalError):
             self.path, self.role, self.index, self.reason = path, role, index, one_line(cause)
             self.inside = ()
         self.exit_code = cause.exit_code if isinstance(cause, ShoalError) else 1
+        self.explains_itself = getattr(cause, "explains_itself", False)
         around = "".join(f" in {p} {r}/{i}" for p, r, i in self.inside)
         super().__init__(f"{self.path} {self.role}/{self.index}{around} failed: {self.reason}")
 

@@ -45,6 +45,7 @@ class Agent:
         self._shelf = Shelf(host, secret)
         self._talk = Lasting()
         self._children: dict[int, Attendant] = {}
+        self._for_main: set[str] = set()
         self._over = threading.Event()
         self._modules: list[str] = []
         self._heard = time.monotonic()
@@ -127,7 +128,7 @@ class Agent:
         except Exception as error:  # noqa: BLE001 the main process decides what follows
             self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})
             return
-        self._children[number] = Attendant(number, child, page, self._shelf, self._talk.send)
+        self._children[number] = Attendant(number, child, page, self._shelf, self._talk.send, self._for_main)
         self._talk.send({"op": "born", "child": number, "pid": child.pid})
 
     def _child(self, header: dict[str, Any], page: Status, seat: tuple[Any, int]) -> launch.Child:
@@ -140,6 +141,10 @@ class Agent:
             return ask()
         except launch.ServerEnded:
             return ask()
+
+    def _wire(self, header: dict[str, Any]) -> None:
+        """What workers here put on this wire is read in the main process."""
+        self._for_main.add(header["wire"])
 
     def _kill(self, header: dict[str, Any]) -> None:
         if header["child"] in self._children:

@@ -12,7 +12,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-from shoal.engines.cluster.shelf import Place, Shelf
+from shoal.engines.cluster.shelf import Place, Shelf, bytes_of
 from shoal.engines.faults import MessageLost
 from shoal.engines.remote.parcel import Parcel
 from shoal.processes.launch import Child
@@ -20,6 +20,8 @@ from shoal.processes.link import Hangup, Message
 from shoal.processes.memory import Segment, Slots
 from shoal.processes.status import Status
 
+AT_ONCE = 256 * 1024
+"""bytes up to which what is for the main process goes along with its message, instead of being fetched"""
 EXIT_S = 2.0
 """seconds to learn how a child ended"""
 Told = tuple[dict[str, Any], bytes]
@@ -30,11 +32,14 @@ class Attendant:
 
     Args:
       say: (header, data) to the main process.
+      for_main: wires whose items are read in the main process.
     """
 
-    def __init__(self, number: int, child: Child, page: Status, shelf: Shelf, say: Any):
+    def __init__(  # noqa: PLR0913 it stands between two
+        self, number: int, child: Child, page: Status, shelf: Shelf, say: Any, for_main: set[str]
+    ):
         self.number, self.child, self.page = number, child, page
-        self._shelf, self._say = shelf, say
+        self._shelf, self._say, self._for_main = shelf, say, for_main
         self._segments: dict[int, Slots] = {}
         self._shown: set[int] = set()
         self._loans: dict[int, Parcel] = {}
@@ -113,14 +118,14 @@ class Attendant:
     def _listen(self) -> None:
         with contextlib.suppress(Hangup, OSError):
             while True:
-                message = self.child.link.receive()
-                self._say({"op": "said", "child": self.number, "said": self._taken_over(message)}, message.data)
+                header, data = self._taken_over(self.child.link.receive())
+                self._say({"op": "said", "child": self.number, "said": header}, data)
         code = self.child.wait(EXIT_S)
         self._say({"op": "ended", "child": self.number, "code": code, "how": self.child.describe(code)})
 
-    def _taken_over(self, message: Message) -> dict[str, Any]:
-        """The message's header, with what lies in slots put on the shelf."""
-        header = message.header
+    def _taken_over(self, message: Message) -> tuple[dict[str, Any], bytes]:
+        """The message's header and data; what lies in a slot is put on the shelf, or into the data."""
+        header, data = message.header, message.data
         for number in header.get("returned", ()):
             self._loans.pop(number, None)
         if "segment" in header:
@@ -131,8 +136,11 @@ class Attendant:
             number, slot, tag = header.pop("slot")
             slots = self._segments[number]
             parcel = Parcel.lying(header["form"], header["size"], header["weight"], slots, slot, tag)
-            header["lies"] = self._shelf.put(parcel).key
-        return header
+            if header["size"] <= AT_ONCE and header.get("wire") in self._for_main:
+                data = bytes(bytes_of(parcel))
+            else:
+                header["lies"] = self._shelf.put(parcel).key
+        return header, data
 
 
 def place_of(header: dict[str, Any]) -> Place:

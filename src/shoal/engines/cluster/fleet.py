@@ -44,6 +44,8 @@ class Node:
         self.talk = Lasting()
         self.heard = time.monotonic()
         self.children: dict[int, FarChild] = {}
+        self.told_wires: set[str] = set()
+        """those of which it knows that their items are for the main process"""
         self._dropped: deque[int] = deque()
 
     @property

@@ -102,12 +102,14 @@ class RayCluster:
         if self._lost is None:
             ends = [end for _, end in self._agents.values()]
             in_time(WORD_S, lambda: self._ray.wait(ends, num_returns=len(ends), timeout=WORD_S) if ends else None)
-            in_time(2 * WORD_S, self._ray.shutdown)
-        else:
-            atexit.unregister(self._ray.shutdown)  # it would wait for the head
+        in_time(2 * WORD_S, self._ray.shutdown)
+        atexit.unregister(self._ray.shutdown)  # it would wait for a head that is gone
 
     def reserve(self, path: str, role: str, first: int, count: int) -> None:
-        """See `places.Cluster`. Raises ConfigError that says what is missing."""
+        """See `places.Cluster`. Raises ConfigError that says what is missing, ClusterLost."""
+        self._ask(lambda: self._reserve(path, role, first, count))
+
+    def _reserve(self, path: str, role: str, first: int, count: int) -> None:
         from ray.util.placement_group import placement_group
 
         wanted = [self._bundle(role)] * count
@@ -130,8 +132,7 @@ class RayCluster:
         while True:
             if self._lost is not None:
                 raise ClusterLost(self._lost)
-            home = self._home(room.group, index - room.first)
-            node = self._node(home)
+            home, node = self._ask(lambda: self._find(room, index))
             if node is not None:
                 self._away.pop((path, role, index), None)
                 return node
@@ -142,6 +143,32 @@ class RayCluster:
             if waited > NOWHERE_S:
                 raise ClusterLost("no node of the cluster is left; start nodes and resume the run")
             time.sleep(LOOK_S / 2)
+
+    def _find(self, room: Room, index: int) -> tuple[str, Node | None]:
+        """(id of the node on which a worker has room, or nothing; the node, if it is there)."""
+        home = self._home(room.group, index - room.first)
+        return home, self._node(home)
+
+    def _ask(self, fn: Callable[[], Any]) -> Any:
+        """What fn gives, which asks Ray. Raises ClusterLost where the head is gone: Ray itself would wait for it."""
+        outcome: list[tuple[Any, Exception | None]] = []
+
+        def call() -> None:
+            try:
+                outcome.append((fn(), None))
+            except Exception as error:  # noqa: BLE001 raised below
+                outcome.append((None, error))
+
+        asking = threading.Thread(target=call, name="cluster word", daemon=True)
+        asking.start()
+        while asking.is_alive():
+            asking.join(LOOK_S)
+            if self._lost is not None:
+                raise ClusterLost(self._lost)
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        return value
 
     def release(self) -> None:
         """Give back what was reserved: a run is over."""

@@ -48,6 +48,10 @@ STRIKES = 3
 """deaths in a row without progress after which a worker is not started anew"""
 
 
+_keys = itertools.count()
+"""of wires: none comes twice, also over engines that share a cluster"""
+
+
 class Processes(Kernel):
     """What both kernels of processes share."""
 
@@ -58,7 +62,6 @@ class Processes(Kernel):
         super().__init__(engine, *args, **settings)
         self.pool = Pool()
         self._wires: WeakValueDictionary[str, Wire] = WeakValueDictionary()
-        self._numbers = itertools.count()
         self._watched: dict[Shadow, Watch] = {}
         self._finished = threading.Event()
 
@@ -117,7 +120,7 @@ class Processes(Kernel):
         if not isinstance(value, Wire):
             return None
         if value.key is None:
-            value.key = f"{type(value).__name__.lower()}/{next(self._numbers)}"
+            value.key = f"{type(value).__name__.lower()}/{next(_keys)}"
             self._wires[value.key] = value
         return value.key
 

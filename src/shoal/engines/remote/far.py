@@ -76,9 +76,18 @@ class FarShadow(Shadow):
         self._link.send(header)
 
     def _put(self, header: Header, item: Parcel) -> None:
-        if isinstance(item, FarParcel) and self._wire(header).is_for_main:
-            item.prefetch()
+        if self._wire(header).is_for_main:
+            self._hasten(header["wire"], item)
         super()._put(header, item)
+
+    def _hasten(self, wire: str, item: Parcel) -> None:
+        """What the main process will read comes here at once: the larger items are asked for, and of the smaller ones
+        the node is told, so that the next come along with their messages."""
+        if isinstance(item, FarParcel):
+            item.prefetch()
+            if wire not in self._node.told_wires:
+                self._node.told_wires.add(wire)
+                self._node.say({"op": "wire", "wire": wire})
 
     def _get(self, header: Header, item: Parcel) -> None:
         self._getting = self._wire(header)
