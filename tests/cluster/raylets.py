@@ -34,12 +34,15 @@ class Raylets:
     Args:
       folder: for Ray's own files; its path must be short.
       within: by host, the words before a command that run it there.
+      bins: where the `ray` to start lies.
     """
 
-    def __init__(self, folder: Path, hosts=(HEAD, "127.0.0.3"), cpus: int = 8, head_cpus=None, within=lambda host: []):
+    def __init__(
+        self, folder: Path, hosts=(HEAD, "127.0.0.3"), cpus: int = 8, head_cpus=None, within=lambda host: [], bins=BIN
+    ):
         self.folder, self.cpus, self._within = folder, cpus, within
         self._head_cpus = cpus if head_cpus is None else head_cpus
-        self.hosts = hosts
+        self.hosts, self._bin = hosts, bins
         self.env = os.environ | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -66,7 +69,7 @@ class Raylets:
         """A further node, with which so many are alive. On a busy machine Ray gives up too early: once more then."""
         for _ in range(3):
             self._start(host, [f"--address={self.address}"])
-            joined = [sys.executable, "-c", JOINED, self.address, str(alive)]
+            joined = [str(self._bin / "python"), "-c", JOINED, self.address, str(alive)]
             with subprocess.Popen(self.on_head(joined), env=self.env, stderr=subprocess.DEVNULL) as waiting:
                 while waiting.poll() is None and self.nodes[host].poll() is None:
                     time.sleep(0.1)
@@ -79,7 +82,7 @@ class Raylets:
         is_head = "--head" in words
         folder, cpus = ([f"--temp-dir={self.folder}"], self._head_cpus) if is_head else ([], self.cpus)
         command = [
-            *self._within(host), str(BIN / "ray"), "start", *words, f"--node-ip-address={host}",
+            *self._within(host), str(self._bin / "ray"), "start", *words, f"--node-ip-address={host}",
             f"--num-cpus={cpus}", f"--object-store-memory={SMALLEST}", "--block", *folder,
         ]  # fmt: skip
         with open(self.folder / f"{host}.log", "ab") as log:
