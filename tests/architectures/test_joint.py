@@ -30,16 +30,31 @@ def refuse_orphans(engine):
     assert psutil.wait_procs(left, timeout=10)[1] == []
 
 
-def same_updates(architecture, **fields):
+def same_updates(architecture, engine="processes", **fields):
     """Params after each of a few updates by two processes, and by one."""
     fields = {"learners": 2, "normalise_obs": True, **fields}
-    joint = run_small(architecture, "processes", updates=3, learner_processes=2, **fields)
+    joint = run_small(architecture, engine, updates=3, learner_processes=2, **fields)
     alone = run_small(architecture, "inline", updates=3, learner_devices=1, **fields)
     for mine, other in zip(joint.states, alone.states, strict=True):
         assert mine[2:] == other[2:]
-    np.testing.assert_allclose(joint.states[0].params, alone.states[0].params, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(joint.params, alone.params, rtol=1e-4, atol=1e-5)
+    assert agree(joint, alone)
     return joint
+
+
+def agree(joint, alone):
+    """Whether the first and the last update gave the same params."""
+    return all(
+        np.allclose(mine, other, rtol=rtol, atol=atol)
+        for mine, other, rtol, atol in (
+            (joint.states[0].params, alone.states[0].params, 1e-5, 1e-6),
+            (joint.params, alone.params, 1e-4, 1e-5),
+        )
+    )
+
+
+def nodes_of(engine, role):
+    """The node of every worker of a role."""
+    return {place["node"] for place in engine.pids if place["role"] == role}
 
 
 def test_two_processes_compute_what_one_computes():
@@ -51,6 +66,24 @@ def test_two_processes_compute_what_one_computes():
     learners = {place["pid"] for place in joint.engine.pids if place["role"] == "learner"}
     assert len(learners) == 2
     refuse_orphans(joint.engine)
+
+
+@pytest.mark.slow
+def test_learners_on_two_hosts_compute_what_one_computes():
+    joint = same_updates("a2c", "ray")
+    assert nodes_of(joint.engine, "learner") == nodes_of(joint.engine, "actor") == {"node0", "node1"}
+    assert {place["epoch"] for place in joint.engine.pids} == {0}
+    other = run_small("a2c", "inline", updates=3, learner_devices=1, learners=2, normalise_obs=True, seed=1)
+    assert not agree(joint, other)
+    rows = {(row["message"], row["source"], row["target"]): row for row in joint.engine.rows()}
+    assert rows["GRAD", "learner", "learner"]["count"] == 2 * joint.states[-1].updates
+    assert rows["TRAJ", "actor", "learner"]["count"] == 2 * len(joint.states)
+
+
+@pytest.mark.slow
+def test_learners_on_two_hosts_shuffle_and_step_as_one_does():
+    joint = same_updates("ppo", "ray", epochs=2, minibatches=3)
+    assert nodes_of(joint.engine, "learner") == {"node0", "node1"}
 
 
 @pytest.mark.slow
@@ -94,8 +127,9 @@ def test_a_learner_process_that_is_killed_ends_the_run_in_one_line_and_nothing_i
 def test_processes_of_learners_need_an_engine_of_processes():
     config = registry.load("a2c").Config(num_actors=2, **JOINT)
     require_processes_of_learners(config, "processes", "free")
+    require_processes_of_learners(config, "ray", "free")
     require_processes_of_learners(registry.load("a2c").Config(), "inline", "fixed")
-    for engine, order in (("threads", "free"), ("processes", "fixed")):
+    for engine, order in (("threads", "free"), ("processes", "fixed"), ("ray", "fixed")):
         with pytest.raises(ConfigError, match="learner_processes=2 need processes that work at the same time"):
             require_processes_of_learners(config, engine, order)
 

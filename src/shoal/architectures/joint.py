@@ -10,8 +10,8 @@ summed by collectives (gloo on the CPU) in every step, so that all hold the same
 passes its state to the body of the system, learner 0, which saves and decides when to stop; the others only say that
 they are as far. A learner process that dies ends the run: nobody can go on without its share.
 
-They are workers of the engine `processes`, since JAX must learn of the other processes before it starts; each stands
-for a host here, and needs an address that all can reach there.
+They are workers of the engines `processes` and `ray`, since JAX must learn of the other processes before it starts. On
+`ray` they are on several nodes. The first chooses where they meet, at its node's address, and tells the others.
 """
 
 from collections.abc import Callable
@@ -40,10 +40,11 @@ def run_joint(name: str, act: Callable, config: Any, parts: Parts, state: Any, v
         devices = processes * max(1, config.learner_devices)
         gradients = s.reduction("GRAD", "learner", devices, acting, via="network", made=state.updates)
         inboxes = [s.channel("TRAJ", "actor", "learner", each, versions=params, max_lag=0) for _ in range(processes)]
+        meeting = s.store("PARAM", "learner", "", target="learner")
         for inbox in inboxes:
             s.spawn("actor", each, act, config, parts, params, inbox)  # envs > actors
         made = parts if parts.recipe is None else list(parts.recipe[1])
-        s.spawn("learner", processes, learn_jointly, config, made, free_address(), state, params, inboxes, states)
+        s.spawn("learner", processes, learn_jointly, config, made, meeting, state, params, inboxes, states)
         while state.env_steps < config.env_steps:
             state, metrics = states.get(processes, by_sender=True)[0]  # learner > learner
             gradients.reached(state.updates)  # learners > learners
@@ -52,17 +53,18 @@ def run_joint(name: str, act: Callable, config: Any, parts: Parts, state: Any, v
 
 
 def learn_jointly(  # noqa: PLR0913 what a worker is given
-    index: int, config: Any, made: Any, address: str, state: Any, params: Store, inboxes: list, states: Channel
+    index: int, config: Any, made: Any, meeting: Store, state: Any, params: Store, inboxes: list, states: Channel
 ) -> None:
     """One learner process's life: meet the others, then update on its own actors' trajectories, together with them.
 
     Args:
       made: how to make parts with a learner (`assemble.learning_parts`), or parts that need no making.
+      meeting: version 1 says where the learner processes meet.
     """
     if me().epoch:
         raise ShoalError("a learner process died, and the others cannot go on without it; resume from the checkpoint")
     process, processes = index - 1, config.learner_processes
-    learner = made.learner if isinstance(made, Parts) else phase("start", _join, made, address, process, config)
+    learner = made.learner if isinstance(made, Parts) else _joined(made, meeting, process, config)
     inbox, leads = inboxes[process], process == 0
     while state.env_steps < config.env_steps:
         batch = inbox.get(config.all_actors // processes, by_sender=True)  # actors > learner
@@ -79,9 +81,20 @@ def on_host(state: Any) -> Any:
     return tree_map(lambda leaf: leaf if isinstance(leaf, int) else np.array(leaf), state)
 
 
-def _join(made: list, address: str, process: int, config: Any) -> Any:
+def _joined(made: list, meeting: Store, process: int, config: Any) -> Any:
+    """The learner of this process, once it has met the others at the address that the first one chose."""
+    host = me().host
+    if process == 0:
+        address = free_address(host)
+        meeting.publish(address)  # learner > learners
+    else:
+        address, _ = meeting.pull(at_least=1)  # learner > learner
+    return phase("start", _join, made, address, host, process, config)
+
+
+def _join(made: list, address: str, host: str, process: int, config: Any) -> Any:
     """The learner of this process, whose devices are those of all."""
     from shoal.learners.meeting import meet
 
-    meet(address, process, config.learner_processes, max(1, config.learner_devices))
+    meet(address, process, config.learner_processes, max(1, config.learner_devices), host)
     return learning_parts(*made).learner

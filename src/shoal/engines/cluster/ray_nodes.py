@@ -38,6 +38,9 @@ NOWHERE_S = 60.0
 LOOPBACK = "127.0.0.1"
 ON_ACCELERATORS = ("learner", "inference")
 """roles that compute in batches"""
+ON_MANY_NODES = ("learner", "replay")
+"""roles whose workers are spread over nodes, as far as there are any: each takes a machine's cores or memory; those
+of others share nodes"""
 SEAT = "shoal_worker"
 """what workers reserve of a cluster that was started for the run"""
 
@@ -111,7 +114,8 @@ class RayCluster:
         short = missing(wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}")
         if short:
             raise ConfigError(short)
-        group = placement_group(wanted, strategy="PACK", name=f"shoal {path} {role}")
+        strategy = "SPREAD" if role in ON_MANY_NODES else "PACK"
+        group = placement_group(wanted, strategy=strategy, name=f"shoal {path} {role}")
         if not group.wait(ROOM_S):
             taken = missing(
                 wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}", self._ray.available_resources()
