@@ -13,7 +13,7 @@ worker is ambient, so architectures never see the engine.
 """
 
 from shoal.engines.base import IN_PROCESSES, Engine, check_engine, make_engine
-from shoal.engines.faults import Deadlock, Ended, RoleFailed, Stopped
+from shoal.engines.faults import Deadlock, Ended, LearnerLost, MessageLost, RoleFailed, Stopped
 from shoal.engines.kernels.beside import Beside
 from shoal.engines.kernels.machine import Link, Machine, Site, Work
 from shoal.engines.payload import nbytes
@@ -27,9 +27,11 @@ __all__ = [
     "Deadlock",
     "Ended",
     "Engine",
+    "LearnerLost",
     "Link",
     "Machine",
     "Me",
+    "MessageLost",
     "RoleFailed",
     "Site",
     "Stopped",

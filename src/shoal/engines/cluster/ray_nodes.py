@@ -110,17 +110,20 @@ class RayCluster:
         """See `places.Cluster`. Raises ConfigError that says what is missing."""
         from ray.util.placement_group import placement_group
 
-        wanted = [self._bundle(role)] * count
-        short = missing(wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}")
+        wanted, what = [self._bundle(role)] * count, f"{count} {role}{'s' * (count > 1)}"
+        patience = NOWHERE_S if any(node.lost for node in self.fleet.nodes.values()) else 0.0
+        short, until = missing(wanted, self._alive(), what), time.monotonic() + patience
+        while short and time.monotonic() < until:  # Ray may bring another node for one that is gone
+            time.sleep(LOOK_S)
+            short = missing(wanted, self._alive(), what)
         if short:
             raise ConfigError(short)
         strategy = "SPREAD" if role in ON_MANY_NODES else "PACK"
         group = placement_group(wanted, strategy=strategy, name=f"shoal {path} {role}")
-        if not group.wait(ROOM_S):
-            taken = missing(
-                wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}", self._ray.available_resources()
-            )
-            raise ConfigError(taken or f"Ray found no room for {count} workers of role {role} within {ROOM_S:g} s")
+        seconds = max(ROOM_S, patience)
+        if not group.wait(seconds):
+            taken = missing(wanted, self._alive(), what, self._ray.available_resources())
+            raise ConfigError(taken or f"Ray found no room for {count} workers of role {role} within {seconds:g} s")
         self._rooms.setdefault((path, role), []).append(Room(first, count, group))
         self._start_agents(sorted({self._home(group, i) for i in range(count)} - {""}))
 
