@@ -7,6 +7,7 @@ that small messages take no turn in Ray's scheduler and no array is pickled.
 """
 
 import contextlib
+import itertools
 import os
 import secrets
 import socket
@@ -71,6 +72,7 @@ class RayCluster:
         self._rooms: dict[tuple[str, str], list[Room]] = {}
         self._away: dict[tuple[str, str, int], str] = {}
         """workers that run elsewhere than on the node reserved for them, which is gone"""
+        self._numbers = itertools.count(1)
         self._starting = threading.Lock()
         self._over = threading.Event()
         self._lost: str | None = None
@@ -119,7 +121,7 @@ class RayCluster:
         if short:
             raise ConfigError(short)
         strategy = "SPREAD" if role in ON_MANY_NODES else "PACK"
-        group = placement_group(wanted, strategy=strategy, name=f"shoal {path} {role}")
+        group = placement_group(wanted, strategy=strategy, name=f"shoal {path} {role} {next(self._numbers)}")
         seconds = max(ROOM_S, patience)
         if not group.wait(seconds):
             taken = missing(wanted, self._alive(), what, self._ray.available_resources())
