@@ -13,8 +13,9 @@ import pytest
 from architectures.small import config_of, parts_of, run_small
 from shoal.architectures import registry
 from shoal.architectures.assemble import preloads
+from shoal.architectures.joint import loss_in, others_there
 from shoal.architectures.optimisation import require_processes_of_learners
-from shoal.engines import LearnerLost, make_engine
+from shoal.engines import LearnerLost, MessageLost, RoleFailed, make_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.learners import meeting
 from shoal.learners.meeting import meet
@@ -121,6 +122,34 @@ def test_a_learner_process_that_is_killed_ends_the_run_in_one_line_and_nothing_i
         engine.run(module.run, config, parts, None, visit)
     assert "\n" not in str(ended.value)
     refuse_orphans(engine)
+
+
+def failed(cause, role="learner"):
+    """As the body of a system receives it."""
+    fault = RoleFailed("/a2c", role, 1, cause)
+    fault.__cause__ = cause
+    return fault
+
+
+def test_a_learner_s_loss_is_told_from_other_faults():
+    died = failed(LearnerLost("learner process 1 of 2 died"))
+    for fault in (died, failed(died, "member")):
+        assert str(loss_in(fault)) == "learner process 1 of 2 died"
+    unread = MessageLost("a message of 9 bytes lay on a node that is gone")
+    for fault in (unread, failed(unread, "actor")):
+        assert "gone with its node (a message of 9 bytes" in str(loss_in(fault))
+    for fault in (failed(ShoalError("loss/total is not finite")), failed(ValueError("gloo")), KeyError(), None):
+        assert loss_in(fault) is None
+
+
+def test_what_collectives_say_of_a_lost_process_is_its_loss_and_all_else_stays_what_it_is():
+    with (
+        pytest.raises(LearnerLost, match="learner process 1 of 2 lost another one"),
+        others_there("learner process 1 of 2"),
+    ):
+        raise RuntimeError("UNKNOWN: Gloo all-reduce failed:\n Connection closed by peer")
+    with pytest.raises(RuntimeError, match="out of memory"), others_there("learner process 1 of 2"):
+        raise RuntimeError("out of memory")
 
 
 def test_processes_of_learners_need_an_engine_of_processes():

@@ -86,13 +86,15 @@ def learn_jointly(  # noqa: PLR0913 what a worker is given
       meeting: version 1 says where the learner processes meet.
     """
     process, processes = index - 1, config.learner_processes
+    who = f"learner process {index} of {processes}"
     if me().epoch:
-        raise LearnerLost(f"learner process {index} of {processes} died, and the others cannot go on without it")
-    learner = made.learner if isinstance(made, Parts) else _joined(made, meeting, process, config)
+        raise LearnerLost(f"{who} died, and the others cannot go on without it")
+    with others_there(who):
+        learner = made.learner if isinstance(made, Parts) else _joined(made, meeting, process, config)
     inbox, leads = inboxes[process], process == 0
     while state.env_steps < config.env_steps:
         batch = inbox.get(config.all_actors // processes, by_sender=True)  # actors > learner
-        with others_there(f"learner process {index} of {processes}"):
+        with others_there(who):
             state, metrics = phase("update", learner.update, state, batch)
         if leads:
             params.publish(phase("publish", learner.acting, state))  # learner > actors
@@ -103,14 +105,14 @@ def learn_jointly(  # noqa: PLR0913 what a worker is given
 
 @contextmanager
 def others_there(who: str) -> Iterator[None]:
-    """Around what takes all processes. Raises LearnerLost where collectives say that one is gone."""
+    """Around what takes all processes. Raises LearnerLost where collectives (gloo) say that one is gone."""
     try:
         yield
     except Exception as fault:
         if "gloo" not in str(fault).lower():
             raise
         reason = " ".join(str(fault).split())[:200]
-        raise LearnerLost(f"{who} lost another one during an update ({reason})") from fault
+        raise LearnerLost(f"{who} lost another one ({reason})") from fault
 
 
 def on_host(state: Any) -> Any:
