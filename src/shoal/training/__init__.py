@@ -67,7 +67,7 @@ def train(
       quiet: show nothing.
       fields: fields of the Config to change, such as env_steps=100_000, seed=1.
 
-    Raises: ConfigError, EnvironmentFault, CheckpointError, NonFiniteError, HangError, each one line.
+    Raises: ConfigError, EnvironmentFault, CheckpointError, NonFiniteError, HangError, LearnerLost, each one line.
 
     Check: two runs with order="fixed" and equal arguments give equal params.
     """
