@@ -12,6 +12,8 @@ from shoal.engines.cluster.places import Even
 
 START_S = 60.0
 LOOPBACK = "127.0.0.1"
+HOSTS = tuple(f"127.0.0.{1 + number}" for number in range(8))
+"""an address for every node, all of this machine alone"""
 AGENT = """
 import json, sys
 facts = json.loads(sys.argv[1])
@@ -39,9 +41,9 @@ class LocalCluster(Even):
 
     def add(self, name: str) -> None:
         """One more node."""
-        node = self.fleet.expect(name)
+        node, host = self.fleet.expect(name), HOSTS[len(self.agents) % len(HOSTS)]
         facts = {
-            "name": name, "main": self._main(self.fleet.address), "secret": self.fleet.secret.hex(), "host": LOOPBACK,
+            "name": name, "main": self._main(self.fleet.address), "secret": self.fleet.secret.hex(), "host": host,
             "path": sys.path,
         }  # fmt: skip
         self.agents[name] = subprocess.Popen([sys.executable, "-c", AGENT, json.dumps(facts)])

@@ -13,8 +13,9 @@ import pytest
 from architectures.small import config_of, parts_of, run_small
 from shoal.architectures import registry
 from shoal.architectures.assemble import preloads
+from shoal.architectures.joint import loss_in, others_there
 from shoal.architectures.optimisation import require_processes_of_learners
-from shoal.engines import RoleFailed, make_engine
+from shoal.engines import LearnerLost, MessageLost, RoleFailed, make_engine
 from shoal.errors import ConfigError, ShoalError
 from shoal.learners import meeting
 from shoal.learners.meeting import meet
@@ -30,16 +31,31 @@ def refuse_orphans(engine):
     assert psutil.wait_procs(left, timeout=10)[1] == []
 
 
-def same_updates(architecture, **fields):
+def same_updates(architecture, engine="processes", **fields):
     """Params after each of a few updates by two processes, and by one."""
     fields = {"learners": 2, "normalise_obs": True, **fields}
-    joint = run_small(architecture, "processes", updates=3, learner_processes=2, **fields)
+    joint = run_small(architecture, engine, updates=3, learner_processes=2, **fields)
     alone = run_small(architecture, "inline", updates=3, learner_devices=1, **fields)
     for mine, other in zip(joint.states, alone.states, strict=True):
         assert mine[2:] == other[2:]
-    np.testing.assert_allclose(joint.states[0].params, alone.states[0].params, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(joint.params, alone.params, rtol=1e-4, atol=1e-5)
+    assert agree(joint, alone)
     return joint
+
+
+def agree(joint, alone):
+    """Whether the first and the last update gave the same params."""
+    return all(
+        np.allclose(mine, other, rtol=rtol, atol=atol)
+        for mine, other, rtol, atol in (
+            (joint.states[0].params, alone.states[0].params, 1e-5, 1e-6),
+            (joint.params, alone.params, 1e-4, 1e-5),
+        )
+    )
+
+
+def nodes_of(engine, role):
+    """The node of every worker of a role."""
+    return {place["node"] for place in engine.pids if place["role"] == role}
 
 
 def test_two_processes_compute_what_one_computes():
@@ -51,6 +67,24 @@ def test_two_processes_compute_what_one_computes():
     learners = {place["pid"] for place in joint.engine.pids if place["role"] == "learner"}
     assert len(learners) == 2
     refuse_orphans(joint.engine)
+
+
+@pytest.mark.slow
+def test_learners_on_two_hosts_compute_what_one_computes():
+    joint = same_updates("a2c", "ray")
+    assert nodes_of(joint.engine, "learner") == nodes_of(joint.engine, "actor") == {"node0", "node1"}
+    assert {place["epoch"] for place in joint.engine.pids} == {0}
+    other = run_small("a2c", "inline", updates=3, learner_devices=1, learners=2, normalise_obs=True, seed=1)
+    assert not agree(joint, other)
+    rows = {(row["message"], row["source"], row["target"]): row for row in joint.engine.rows()}
+    assert rows["GRAD", "learner", "learner"]["count"] == 2 * joint.states[-1].updates
+    assert rows["TRAJ", "actor", "learner"]["count"] == 2 * len(joint.states)
+
+
+@pytest.mark.slow
+def test_learners_on_two_hosts_shuffle_and_step_as_one_does():
+    joint = same_updates("ppo", "ray", epochs=2, minibatches=3)
+    assert nodes_of(joint.engine, "learner") == {"node0", "node1"}
 
 
 @pytest.mark.slow
@@ -84,18 +118,46 @@ def test_a_learner_process_that_is_killed_ends_the_run_in_one_line_and_nothing_i
             os.kill(victims[0], signal.SIGKILL)
         return state
 
-    with pytest.raises((RoleFailed, ShoalError)) as ended:
+    with pytest.raises(LearnerLost, match=r"learner process \d of 2 (died|lost another one)") as ended:
         engine.run(module.run, config, parts, None, visit)
-    assert "learner" in str(ended.value)
     assert "\n" not in str(ended.value)
     refuse_orphans(engine)
+
+
+def failed(cause, role="learner"):
+    """As the body of a system receives it."""
+    fault = RoleFailed("/a2c", role, 1, cause)
+    fault.__cause__ = cause
+    return fault
+
+
+def test_a_learner_s_loss_is_told_from_other_faults():
+    died = failed(LearnerLost("learner process 1 of 2 died"))
+    for fault in (died, failed(died, "member")):
+        assert str(loss_in(fault)) == "learner process 1 of 2 died"
+    unread = MessageLost("a message of 9 bytes lay on a node that is gone")
+    for fault in (unread, failed(unread, "actor")):
+        assert "gone with its node (a message of 9 bytes" in str(loss_in(fault))
+    for fault in (failed(ShoalError("loss/total is not finite")), failed(ValueError("gloo")), KeyError(), None):
+        assert loss_in(fault) is None
+
+
+def test_what_collectives_say_of_a_lost_process_is_its_loss_and_all_else_stays_what_it_is():
+    with (
+        pytest.raises(LearnerLost, match="learner process 1 of 2 lost another one"),
+        others_there("learner process 1 of 2"),
+    ):
+        raise RuntimeError("UNKNOWN: Gloo all-reduce failed:\n Connection closed by peer")
+    with pytest.raises(RuntimeError, match="out of memory"), others_there("learner process 1 of 2"):
+        raise RuntimeError("out of memory")
 
 
 def test_processes_of_learners_need_an_engine_of_processes():
     config = registry.load("a2c").Config(num_actors=2, **JOINT)
     require_processes_of_learners(config, "processes", "free")
+    require_processes_of_learners(config, "ray", "free")
     require_processes_of_learners(registry.load("a2c").Config(), "inline", "fixed")
-    for engine, order in (("threads", "free"), ("processes", "fixed")):
+    for engine, order in (("threads", "free"), ("processes", "fixed"), ("ray", "fixed")):
         with pytest.raises(ConfigError, match="learner_processes=2 need processes that work at the same time"):
             require_processes_of_learners(config, engine, order)
 

@@ -372,3 +372,7 @@ def fail_while_ended(index, channel):
         produce(index, channel)
     finally:
         raise OSError("close failed")
+
+
+def tell_host(index, channel):
+    channel.put((index, me().host))

@@ -9,6 +9,7 @@ import pytest
 from engines.running import KINDS, engine_of, workers_left
 from shoal.engines import Stopped, make_engine, me, note, now, phase, system
 from shoal.errors import ConfigError, HangError, ShoalError
+from shoal.processes.ports import LOOPBACK
 
 on_every_engine = pytest.mark.parametrize("kind", KINDS)
 
@@ -219,20 +220,20 @@ def test_everybody_knows_who_it_is(kind):
             channel.put(tuple(me()))
 
     def program():
-        assert tuple(me()) == ("main", 0, 0, "/")
+        assert tuple(me()) == ("main", 0, 0, "/", LOOPBACK)
         with system("out", "population") as s:
-            assert tuple(me()) == ("population", 0, 0, "/out")
+            assert tuple(me()) == ("population", 0, 0, "/out", LOOPBACK)
             channel = s.channel("ME", "member", "population", 2)
             s.spawn("member", 2, worker, channel)
             got = channel.get(4, by_sender=True)
-        assert tuple(me()) == ("main", 0, 0, "/")
+        assert tuple(me()) == ("main", 0, 0, "/", LOOPBACK)
         return got
 
     assert engine_of(kind).run(program) == [
-        ("member", 0, 0, "/out"),
-        ("learner", 0, 0, "/out/in"),
-        ("member", 1, 0, "/out"),
-        ("learner", 0, 0, "/out/in"),
+        ("member", 0, 0, "/out", LOOPBACK),
+        ("learner", 0, 0, "/out/in", LOOPBACK),
+        ("member", 1, 0, "/out", LOOPBACK),
+        ("learner", 0, 0, "/out/in", LOOPBACK),
     ]
 
 

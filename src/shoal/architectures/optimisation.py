@@ -213,8 +213,8 @@ def require_processes_of_learners(config: Any, engine: str, order: str) -> None:
     count = getattr(config, "learner_processes", 1)
     if count > 1 and (engine not in IN_PROCESSES or order != "free"):
         raise ConfigError(
-            f"learner_processes={count} need processes that work at the same time; use --engine processes --order "
-            "free, or several --learners in one process"
+            f"learner_processes={count} need processes that work at the same time; use --engine processes or ray, "
+            "--order free, or several --learners in one process"
         )
 
 

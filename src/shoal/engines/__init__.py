@@ -13,7 +13,7 @@ worker is ambient, so architectures never see the engine.
 """
 
 from shoal.engines.base import IN_PROCESSES, Engine, check_engine, make_engine
-from shoal.engines.faults import Deadlock, Ended, Lost, RoleFailed, Stopped
+from shoal.engines.faults import Deadlock, Ended, LearnerLost, Lost, MessageLost, RoleFailed, Stopped
 from shoal.engines.kernels.beside import Beside
 from shoal.engines.kernels.machine import Link, Machine, Site, Work
 from shoal.engines.payload import nbytes
@@ -27,10 +27,12 @@ __all__ = [
     "Deadlock",
     "Ended",
     "Engine",
+    "LearnerLost",
     "Link",
     "Lost",
     "Machine",
     "Me",
+    "MessageLost",
     "RoleFailed",
     "Site",
     "Stopped",

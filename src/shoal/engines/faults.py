@@ -6,6 +6,7 @@ Ended       what it waits for can never come, because every worker at the other 
 RoleFailed  a worker of the scope raised; the scope's body receives this, chained to the cause
 Deadlock    every worker waits for another one
 MessageLost what it was to get lay on a node that is gone
+LearnerLost a learner that others step together with is gone
 """
 
 from shoal.errors import HangError, ShoalError
@@ -35,6 +36,11 @@ class Lost(ShoalError):
 
 class MessageLost(Lost):
     """A message lay on a node of the cluster that is gone. Channels give out the next one instead, and count it."""
+
+
+class LearnerLost(Lost):
+    """A learner process is gone, and those that step together with it cannot go on. Their program ends with this;
+    started anew from a checkpoint it can go on."""
 
 
 class RoleFailed(ShoalError):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
-from shoal.engines.faults import Ended, RoleFailed, Stopped, one_line
+from shoal.engines.faults import Ended, LearnerLost, RoleFailed, Stopped, one_line
 from shoal.engines.wires.channel import Channel
 from shoal.engines.wires.numbers import Rule
 from shoal.engines.wires.reduction import Reduction
@@ -146,6 +146,8 @@ class System:
     def _survives(self, worker: Worker, error: BaseException, on_failure: OnFailure, budget: int) -> bool:
         """Act on a worker's error; True when it is to be called again."""
         engine = self.body.engine
+        if self.closing and isinstance(error, LearnerLost):  # by this end itself, or it is what brought it about
+            return False
         if self.closing:
             warnings.warn(f"{worker} raised while it was being ended: {one_line(error)}", RuntimeWarning, stacklevel=2)
             return False

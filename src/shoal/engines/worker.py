@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from shoal.engines.faults import Stopped
 from shoal.errors import ShoalError
+from shoal.processes.ports import LOOPBACK
 
 Timers = dict[str, float]
 
@@ -28,6 +29,8 @@ class Me(NamedTuple):
     """how often it was restarted"""
     path: str
     """of the innermost system, such as /pbt/a2c; / outside of all"""
+    host: str = LOOPBACK
+    """address at which other workers reach this one's machine: loopback where all run on one"""
 
 
 class Group:
@@ -175,7 +178,7 @@ def me() -> Me:
     worker = current.get()
     if worker is None:
         raise ShoalError("no engine is running here: pass the function to make_engine(...).run")
-    return Me(worker.role, worker.index, worker.epoch, worker.path or "/")
+    return Me(worker.role, worker.index, worker.epoch, worker.path or "/", worker.kernel.host)
 
 
 def now() -> float:

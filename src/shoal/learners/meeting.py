@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes whose devices become one mesh: JAX's coordination service, and collectives by gloo between CPUs.
 
-Must happen in a process that has not started JAX. Everything listens on the host of the address that is given, so with
-a loopback address nothing can be reached from elsewhere.
+Must happen in a process that has not started JAX. Every process listens at the address of its own machine that it is
+given, so with loopback nothing can be reached from elsewhere.
 """
 
 import os
@@ -13,22 +13,23 @@ import jax
 from jax.extend import backend
 
 from shoal.errors import ShoalError
-from shoal.processes.ports import await_listener, is_free
+from shoal.processes.ports import LOOPBACK, await_listener, is_free
 
 MEET_S = 40
 """seconds that a process waits for the others before it gives up"""
 
 
-def meet(address: str, process: int, processes: int, devices: int) -> None:
+def meet(address: str, process: int, processes: int, devices: int, host: str = LOOPBACK) -> None:
     """Wait until all processes are here, then start JAX with the devices of all.
 
     Args:
       address: host:port, the same for all; the first process listens there.
       devices: of this process; on the CPU virtual ones.
+      host: where this process listens for collectives; the others have to reach it there.
 
     Raises: ShoalError in one line where the others do not come, or the port was taken meanwhile.
     """
-    host, who = address.rpartition(":")[0], f"learner process {process + 1} of {processes}"
+    who = f"learner process {process + 1} of {processes}"
     if process == 0 and not is_free(address):
         raise ShoalError(f"{who} cannot listen at {address}, which is taken; start the run again")
     if process > 0 and not await_listener(address, MEET_S):  # the service itself would end this process

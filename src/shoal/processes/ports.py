@@ -10,11 +10,11 @@ LOOK_S = 0.05
 """seconds between looks for a listener"""
 
 
-def free_address() -> str:
-    """`host:port` of this machine alone, on which nobody listens yet."""
+def free_address(host: str = LOOPBACK) -> str:
+    """`host:port` of this machine, on which nobody listens yet; unless told otherwise one that it alone can reach."""
     with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return f"{LOOPBACK}:{listener.getsockname()[1]}"
+        listener.bind((host, 0))
+        return f"{host}:{listener.getsockname()[1]}"
 
 
 def is_free(address: str) -> bool:

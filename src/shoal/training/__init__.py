@@ -13,13 +13,11 @@ from shoal import envs
 from shoal.architectures import presets, registry
 from shoal.architectures.assemble import default_engine, environment_for, make_parts, require_sampling
 from shoal.architectures.optimisation import on_one_device, prepare_devices
-from shoal.errors import ConfigError, ShoalError
+from shoal.errors import ConfigError
 from shoal.records import checkpoint
 from shoal.records.film import check_film
-from shoal.records.live import Console
-from shoal.records.metrics import MetricsWriter
 from shoal.records.run_dir import RunDir
-from shoal.records.tensorboard import FOLDER, EventWriter, check_tensorboard
+from shoal.records.tensorboard import check_tensorboard
 from shoal.training.checks import check_settings, check_stops
 from shoal.training.clusters import check_cluster, opened_cluster
 
@@ -69,7 +67,7 @@ def train(
       quiet: show nothing.
       fields: fields of the Config to change, such as env_steps=100_000, seed=1.
 
-    Raises: ConfigError, EnvironmentFault, CheckpointError, NonFiniteError, HangError, each one line.
+    Raises: ConfigError, EnvironmentFault, CheckpointError, NonFiniteError, HangError, LearnerLost, each one line.
 
     Check: two runs with order="fixed" and equal arguments give equal params.
     """
@@ -89,7 +87,7 @@ def train(
     RunDir.refuse_used(run_dir)
 
     from shoal.training.process import prepare_process
-    from shoal.training.session import Session  # JAX only once the settings hold
+    from shoal.training.starts import Session, start  # JAX only once the settings hold
 
     prepare_process()
     parts = make_parts(module, config, factory, network)  # before the folder: what cannot be built leaves none
@@ -102,7 +100,7 @@ def train(
         if chosen is not None:
             chosen.keep(run)
         session = Session(run, module, config, factory, settings, opened)
-        return _start(session, parts, parts.learner.init(config.seed), quiet=quiet)
+        return start(session, parts, parts.learner.init(config.seed), quiet=quiet)
 
 
 @contextlib.contextmanager
@@ -154,8 +152,7 @@ def resume(
     Raises: ConfigError where the folder holds no run, CheckpointError where no checkpoint is valid.
     """
     from shoal.training.process import prepare_process
-    from shoal.training.session import Session
-    from shoal.training.states import unpack
+    from shoal.training.starts import Session, rewound, start
 
     run = RunDir.open(run_dir)
     facts = run.read_config()
@@ -176,11 +173,7 @@ def resume(
         news.to(run.log)
         saved = checkpoint.load_latest(run.checkpoints_path)
         parts = make_parts(module, config, factory, settings["network"])
-        state = unpack(saved.arrays, saved.meta, parts.learner.init(config.seed))  # what cannot go on changes nothing
-        writer = MetricsWriter(run.metrics_path)
-        writer.truncate_after(state.env_steps)
-        writer.close()
-        checkpoint.set_aside_after(run.checkpoints_path, saved.step)
+        state = rewound(run, saved, parts.learner.init(config.seed))
         for warning in [*saved.warnings, *_inexact(saved, settings["order"]), *_without_memory(run, config, saved)]:
             run.log(warning)
             print(warning, file=sys.stderr)
@@ -190,7 +183,7 @@ def resume(
                 facts["architecture"], facts["env"], config.seed, dataclasses.asdict(config), facts["command"], **kept
             )
         session = Session(run, module, config, factory, settings, opened)
-        return _start(session, parts, state, saved.meta, quiet=quiet)
+        return start(session, parts, state, saved.meta, quiet=quiet)
 
 
 def load(run_dir: Path | str, *, best: bool = False, env: Any = None, network: Any = None) -> "Result":
@@ -283,34 +276,6 @@ def configure(module: Any, config: Any, fields: dict[str, Any]) -> Any:
                 f"field {name!r} is unknown to {module.__name__.rpartition('.')[2]}; nearest: {nearest[0]}"
             )
     return dataclasses.replace(config, **fields) if fields else config
-
-
-def _start(session: Any, parts: Any, state: Any, meta: dict | None = None, *, quiet: bool) -> "Result":
-    """Train from `state`; `meta` is that of the checkpoint it came from."""
-    import io
-
-    from shoal.reports.report import write_report
-    from shoal.training.devices import devices
-    from shoal.training.recorder import Recorder, StopWhen
-
-    run, config, settings = session.run, session.config, session.settings
-    run.write_hardware(devices(), config.placement)
-    title = f"{session.architecture} · {session.factory.name} · seed {config.seed}"
-    if config.placement:
-        title = f"{title} · {config.placement}"
-        run.log(f"placement {config.placement}")
-    console = Console(config.env_steps, title=title, stream=io.StringIO() if quiet else None)
-    stop = StopWhen(settings["stop_return"], settings["stop_minutes"])
-    recorder = Recorder(run, config, console, stop, architecture=session.architecture, order=settings["order"])
-    if settings["tensorboard"]:
-        recorder.events = EventWriter(run.path / FOLDER, state.env_steps)
-    if meta is not None:
-        recorder.restore(meta)
-    try:
-        return session.train(recorder, parts, state)
-    finally:
-        with contextlib.suppress(ShoalError):  # nothing was written yet, or the disk is full: the fault itself says so
-            write_report([run.path])
 
 
 def _inexact(saved: Any, order: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from shoal.architectures.assemble import preloads, segment_seed
 from shoal.architectures.base import Parts
-from shoal.engines import Lost, make_engine
+from shoal.engines import Engine, LearnerLost, Lost, make_engine
 from shoal.envs import EnvFactory
 from shoal.errors import ShoalError
 from shoal.learners.base import LearnerState
@@ -47,7 +47,7 @@ class Session:
                 seed = segment_seed(self.config, state.env_steps)
                 parts = parts._replace(seed=seed, replay_folder=str(self.run.replay_path))
                 with SignalWatch(engine.stop, recorder.close) as watch:
-                    engine.run(self.module.run, self.config, parts, state, recorder.visit)
+                    self._run(engine, parts, state, recorder)
                     recorder.finish()
                 state, exit_code = recorder.state, watch.exit_code
                 if recorder.stop_reason or exit_code:
@@ -59,6 +59,14 @@ class Session:
             recorder.close()
         return self._result(parts, state, recorder.stop_reason, exit_code)
 
+    def _run(self, engine: Engine, parts: Parts, state: LearnerState, recorder: Recorder) -> None:
+        """The architecture's program; a learner that is lost after the engine was asked to stop is not missed."""
+        try:
+            engine.run(self.module.run, self.config, parts, state, recorder.visit)
+        except LearnerLost:
+            if engine.stop_reason is None:
+                raise
+
     def _segment_end(self, env_steps: int) -> int:
         """Where a segment from here on ends: at the next quarter of the run in order=fixed, else at the run's end."""
         total = self.config.env_steps
@@ -66,7 +74,8 @@ class Session:
 
     def _save_after(self, fault: Exception, recorder: Recorder) -> None:
         """The last state, unless going on from the checkpoint before is exact, and what failed was not the program."""
-        self.run.log(f"stopped by {type(fault).__name__}: {fault}")
+        if not isinstance(fault, LearnerLost):  # whether the run is over then is for others to say
+            self.run.log(f"stopped by {type(fault).__name__}: {fault}")
         exact = self.settings["order"] == "fixed" and isinstance(fault.__cause__, Lost)
         try:
             recorder.finish(save=not exact)

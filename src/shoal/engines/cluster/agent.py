@@ -40,7 +40,7 @@ class Agent:
     """
 
     def __init__(self, name: str, main: tuple[str, int], secret: bytes, host: str, path: list[str]):
-        self._name, self._main, self._secret = name, main, secret
+        self._name, self._main, self._secret, self._host = name, main, secret, host
         sys.path[:] = [*path, *(p for p in sys.path if p not in path)]
         self._shelf = Shelf(host, secret)
         self._talk = Lasting()
@@ -123,7 +123,7 @@ class Agent:
         number = header["child"]
         try:
             page = Status.create()
-            child = self._child(header["header"], page, tuple(header["seat"]))
+            child = self._child({**header["header"], "host": self._host}, page, tuple(header["seat"]))
             page.segment.close()
         except Exception as error:  # noqa: BLE001 the main process decides what follows
             self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})

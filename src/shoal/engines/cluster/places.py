@@ -5,6 +5,8 @@ What a cluster is to the engine: nodes with agents (`fleet`), a place for every 
 gone.
 """
 
+import threading
+from collections import Counter
 from typing import Protocol
 
 from shoal.engines.cluster.fleet import Fleet, Node, require_nodes
@@ -30,17 +32,30 @@ class Cluster(Protocol):
 
 
 class Even:
-    """Workers spread over the nodes that are there, fewest workers first."""
+    """Workers spread over the nodes that are there: fewest of their role first, of equals fewest workers."""
 
     def __init__(self, fleet: Fleet):
         self.fleet = fleet
+        self._homes: dict[tuple[str, str, int], Node] = {}
+        self._turn = threading.Lock()
 
     def reserve(self, path: str, role: str, first: int, count: int) -> None:
-        """Any node will do."""
+        """Choose a node for each of them."""
+        nodes = require_nodes(self.fleet)
+        with self._turn:
+            for index in range(first, first + count):
+                alike = Counter(node.name for key, node in self._homes.items() if key[:2] == (path, role))
+                everybody = Counter(node.name for node in self._homes.values())
+                self._homes[path, role, index] = min(nodes, key=lambda node: (alike[node.name], everybody[node.name]))
 
     def node_for(self, path: str, role: str, index: int) -> Node:
-        """The node with the fewest workers."""
+        """The one that was chosen, or the one with the fewest workers where that is gone."""
+        home = self._homes.get((path, role, index))
+        if home is not None and home.lost is None:
+            return home
         return min(require_nodes(self.fleet), key=lambda node: len(node.children))
 
     def release(self) -> None:
-        """Nothing was reserved."""
+        """Forget what was chosen."""
+        with self._turn:
+            self._homes.clear()

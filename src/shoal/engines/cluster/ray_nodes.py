@@ -38,6 +38,9 @@ WORD_S = 5.0
 """seconds that Ray may take for what is not waited for"""
 ON_ACCELERATORS = ("learner", "inference")
 """roles that compute in batches"""
+ON_MANY_NODES = ("learner", "replay")
+"""roles whose workers are spread over nodes, as far as there are any: each takes a machine's cores or memory; those
+of others share nodes"""
 
 
 class Room(NamedTuple):
@@ -112,16 +115,19 @@ class RayCluster:
     def _reserve(self, path: str, role: str, first: int, count: int) -> None:
         from ray.util.placement_group import placement_group
 
-        wanted = [self._bundle(role)] * count
-        short = missing(wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}")
+        wanted, what = [self._bundle(role)] * count, f"{count} {role}{'s' * (count > 1)}"
+        patience = NOWHERE_S if any(node.lost for node in self.fleet.nodes.values()) else 0.0
+        short, until = missing(wanted, self._alive(), what), time.monotonic() + patience
+        while short and time.monotonic() < until:  # Ray may bring another node for one that is gone
+            time.sleep(LOOK_S)
+            short = missing(wanted, self._alive(), what)
         if short:
             raise ConfigError(short)
-        group = placement_group(wanted, strategy="PACK")
-        if not group.wait(ROOM_S):
-            taken = missing(
-                wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}", self._ray.available_resources()
-            )
-            raise ConfigError(taken or f"Ray found no room for {count} workers of role {role} within {ROOM_S:g} s")
+        group = placement_group(wanted, strategy="SPREAD" if role in ON_MANY_NODES else "PACK")
+        seconds = max(ROOM_S, patience)
+        if not group.wait(seconds):
+            taken = missing(wanted, self._alive(), what, self._ray.available_resources())
+            raise ConfigError(taken or f"Ray found no room for {count} workers of role {role} within {seconds:g} s")
         self._rooms.setdefault((path, role), []).append(Room(first, count, group))
         self._start_agents(sorted({self._home(group, i) for i in range(count)} - {""}))
 

@@ -20,6 +20,7 @@ import numpy as np
 from shoal.engines.faults import Deadlock
 from shoal.engines.wires.locks import ChunkLocks, NoLocks
 from shoal.engines.worker import Worker
+from shoal.processes.ports import LOOPBACK
 
 
 class Kernel:
@@ -29,6 +30,8 @@ class Kernel:
     """the ledger's word for how a message gets from one worker to another"""
     charges = False
     """whether messages have a cost in virtual time"""
+    host = LOOPBACK
+    """address at which workers on other machines reach those of this process"""
 
     opens: Any = None
     """(body, name, role) -> context of a system, where systems live in another process"""

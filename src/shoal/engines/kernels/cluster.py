@@ -29,6 +29,7 @@ class Cluster(Processes):
             raise ConfigError("the engine ray needs a cluster: make_engine('ray', cluster=...)")
         self._cluster = engine.cluster
         self.fleet = engine.cluster.fleet
+        self.host = self.fleet.address[0]
 
     def run(self, root: Worker, body: Callable[[], Any]) -> Any:
         try:

@@ -143,6 +143,7 @@ class Processes(Kernel):
             "now": worker.engine.now(),
             "fixed": self.fixed,
             "far": False,
+            "host": self.host,
         }
         shadow = self._shadow(worker, header)
         self._watched[shadow] = Watch(worker)

@@ -47,8 +47,8 @@ class ChildKernel:
     via = "process"
     charges = False
 
-    def __init__(self, desk: Desk, page: Status):
-        self._desk, self._page = desk, page
+    def __init__(self, desk: Desk, page: Status, host: str):
+        self._desk, self._page, self.host = desk, page, host
 
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
         """Call fn(*args) as this worker's phase."""
@@ -94,9 +94,8 @@ def main(link: Link, header: dict[str, Any], descriptors: list[int], _server: Li
         page.begin("launch")
         fn, args = desk.answer()
         page.end()
-        worker = Worker(
-            ChildEngine(desk, page, header), ChildKernel(desk, page), {p: tuple(r) for p, r in header["roles"]}
-        )
+        kernel = ChildKernel(desk, page, header["host"])
+        worker = Worker(ChildEngine(desk, page, header), kernel, {p: tuple(r) for p, r in header["roles"]})
         worker.epoch = header["epoch"]
         worker.become(header["path"], header["role"], header["index"])
         current.set(worker)
