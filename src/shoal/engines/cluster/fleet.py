@@ -98,6 +98,7 @@ class Node:
             child.unborn = header["why"]
             child.end(None, "was never started")
         elif header["op"] == "ended":
+            child.page.update(*header["page"])
             child.end(header["code"], header["how"])
 
     def _pages(self, header: dict[str, Any]) -> None:
