@@ -103,6 +103,7 @@ class Counting:
     Args:
       items: how many to get in all.
       at: what to do once so many have come.
+      until: what else must have come, however many it takes.
     """
 
     def __init__(  # noqa: PLR0913 as many things vary
@@ -113,10 +114,11 @@ class Counting:
         fn: Callable[..., None] = count,
         at: dict[int, Callable[[], None]] | None = None,
         rest: tuple[float, ...] = (),
-        seconds: float = 120.0,
+        until: Callable[[Tally], bool] = lambda _: True,
+        seconds: float = 100.0,
     ):
         self.items, self.actors, self.size, self.fn, self.at = items, actors, size, fn, at or {}
-        self.rest, self.seconds = rest, seconds
+        self.rest, self.until, self.seconds = rest, until, seconds
         self.tally = Tally()
 
     def __call__(self) -> Tally:
@@ -126,12 +128,14 @@ class Counting:
             params = s.store("PARAM", "learner", params_of(0, self.size))
             channel = s.channel("TRAJ", "actor", "learner", 4, versions=params)
             s.spawn("actor", self.actors, self.fn, channel, params, self.size, *self.rest)
-            for came in range(self.items):
+            came = 0
+            while came < self.items or not self.until(self.tally):
                 if came in self.at:
                     self.at[came]()
                 (item,) = channel.get()
                 self.tally.take(item)
                 params.publish(params_of(params.version + 1, self.size))
+                came += 1
                 assert time.monotonic() < until, f"{came} of {self.items} came in {self.seconds:g} s"
         return self.tally
 

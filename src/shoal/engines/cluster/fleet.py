@@ -46,6 +46,8 @@ class Node:
         self.lost: str | None = None
         """why it is gone"""
         self.talk = Lasting()
+        self.newest: Stream | None = None
+        """its last connection; those before are of no use"""
         self.door = threading.Lock()
         """held by the thread that receives: the next one waits until it has done what came over the last connection"""
         self.children: dict[int, FarChild] = {}
@@ -244,9 +246,13 @@ class Fleet:
             self.lose(
                 node.name, f"has shoal {hello['version']} and this is {shoal.__version__}; install the same on both"
             )
-        node.talk.cut()
+        with self._turn:
+            before, node.newest = node.newest, stream
+        if before is not None:
+            before.cut()
         with node.door:
-            self._converse(node, stream, hello)
+            if node.newest is stream:
+                self._converse(node, stream, hello)
 
     def _converse(self, node: Node, stream: Stream, hello: dict[str, Any]) -> None:
         """With a node, over one connection."""

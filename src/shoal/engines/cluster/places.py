@@ -5,6 +5,8 @@ What a cluster is to the engine: nodes with agents (`fleet`), a place for every 
 gone.
 """
 
+import threading
+from collections import Counter
 from typing import Protocol
 
 from shoal.engines.cluster.fleet import Fleet, Node, require_nodes
@@ -30,17 +32,23 @@ class Cluster(Protocol):
 
 
 class Even:
-    """Workers spread over the nodes that are there, fewest workers first."""
+    """Workers spread over the nodes that are there, fewest workers of the run first."""
 
     def __init__(self, fleet: Fleet):
         self.fleet = fleet
+        self._given: Counter[str] = Counter()
+        self._turn = threading.Lock()
 
     def reserve(self, path: str, role: str, first: int, count: int) -> None:
         """Any node will do."""
 
     def node_for(self, path: str, role: str, index: int) -> Node:
-        """The node with the fewest workers."""
-        return min(require_nodes(self.fleet), key=lambda node: len(node.children))
+        """The node that was given the fewest workers."""
+        with self._turn:
+            node = min(require_nodes(self.fleet), key=lambda node: self._given[node.name])
+            self._given[node.name] += 1
+            return node
 
     def release(self) -> None:
-        """Nothing was reserved."""
+        """The next run begins anew."""
+        self._given.clear()
