@@ -108,19 +108,19 @@ def test_a_node_that_takes_nothing_silences_no_other(fleet):
 
 
 def test_a_silent_node_is_not_connected(fleet, monkeypatch):
-    monkeypatch.setattr(fleets, "SILENCE_S", 0.3)
+    monkeypatch.setattr(fleets, "SILENCE_S", 0.8)
     node = fleet.expect("n")
     fake = Fake(fleet)
     fake.welcome()
     for _ in range(4):
-        time.sleep(0.1)
+        time.sleep(0.25)
         fake.say(NOTHING)
     assert node.connected
     assert until(lambda: not node.connected, 3.0)
     assert node.lost is None  # it may dial again
     again = Fake(fleet)
     assert again.welcome()["got"] == 4
-    assert node.connected
+    assert until(lambda: node.connected)
     assert node.talk.connections == 2
 
 
