@@ -69,6 +69,28 @@ def pass_on(index: int, source: Any, target: Any) -> None:
         target.put(source.get()[0])
 
 
+def ask(index: int, service: Any, results: Any, size: int) -> None:
+    """Ask for one sum after the other; say which life of this actor got how many."""
+    number = 0
+    while True:
+        item = numbered(index, me().epoch, number, 0, size)
+        assert service.call(item.data) == float(item.data.sum())
+        number += 1
+        results.put((index, me().epoch, number))
+
+
+def answer(index: int, service: Any) -> None:
+    """Sums."""
+    while True:
+        answer_once(service)
+
+
+def answer_once(service: Any) -> None:
+    """Sums of what was asked for together."""
+    requests = service.take()
+    service.reply(requests, [float(request.item.sum()) for request in requests])
+
+
 class Tally:
     """What main has got."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.counting import Counting, count, count_once_killed, params_of, pass_on
+from cluster.counting import Counting, answer, answer_once, ask, count, count_once_killed, params_of, pass_on
 from cluster.proxy import Weather
 from clusters import LocalCluster, two_nodes
 from shoal.engines import RoleFailed, make_engine, system
@@ -151,6 +151,46 @@ def test_what_lay_on_a_lost_node_is_counted():
     assert sum(tally.got.values()) == 60
     assert 1 <= sum(engine.lost_messages().values()) <= 6
     assert tally.missing == 0  # the life that put them has ended; the next one begins at 0
+
+
+@pytest.mark.parametrize("server", ["inference", "learner"])
+def test_a_request_that_lay_on_a_lost_node_ends_neither_server_nor_run(server):
+    """Be the server a child or the main process: the client asks again, from another node."""
+    weathers = {"shelf node0": Weather(), "shelf node1": Weather()}
+    cluster = LocalCluster(2, lambda who, address: weathers[who].via(who, address) if who in weathers else address)
+    engine = make_engine("ray", cluster=cluster)
+
+    def lose() -> None:
+        """A node without a server, after its requests have become out of reach."""
+        busy = {place["node"] for place in engine.pids if place["role"] == "inference"}
+        name = next(name for name in ("node0", "node1") if name not in busy)
+        weathers[f"shelf {name}"].freeze(1.0)
+        threading.Timer(0.5, cluster.lose, (name,)).start()
+
+    def program():
+        with system("s", "learner") as s:
+            results = s.channel("RETURN", "actor", "learner", 10_000)
+            service = s.service("OBS", "ACT", "actor", server, 2, 0.05)
+            if server == "inference":
+                s.spawn("inference", 1, answer, service)
+                s.spawn("actor", 4, ask, service, results, 5_000)
+                results.get(40)
+                lose()
+            else:
+                s.spawn("actor", 4, ask, service, results, 5_000)
+                for served in range(60):
+                    answer_once(service)
+                    if served == 20:
+                        lose()
+            while len(engine.losses()) < 2 or results.get()[0][1] == 0:
+                if server == "learner":
+                    answer_once(service)
+
+    engine.run(program)
+    cluster.close()
+    assert engine.lost_messages()["OBS"] >= 1
+    for weather in weathers.values():
+        weather.close()
 
 
 def test_a_lost_node_ends_a_run_in_fixed_order_in_one_line(cluster):
