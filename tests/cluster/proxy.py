@@ -3,7 +3,8 @@
 
     who dials --> Proxy --lines, one for each direction and connection--> who listens
 
-TCP hides lost packets: they show as a stall, until the sender has sent them again. That is what `loss` does.
+TCP hides lost packets: they show as a stall of what comes behind them, until the sender has sent them again. That is
+what `loss` does.
 """
 
 import contextlib
@@ -130,7 +131,7 @@ class Line:
         passing = start(self._pass_on)
         try:
             while chunk := self._source.recv(PACKET if self._weather.loss else 2**16):
-                self._hold(time.monotonic() + self._weather.delay, chunk)
+                self._hold(time.monotonic() + self._weather.delay + self._weather.stall(), chunk)
         except OSError:
             pass
         self._hold(time.monotonic() + self._weather.delay, b"")
@@ -149,7 +150,7 @@ class Line:
                     self._come.wait_for(lambda: self._held)
                     until, chunk = self._held.pop(0)
                     self._come.notify_all()
-                time.sleep(max(0.0, until - time.monotonic()) + self._weather.stall())
+                time.sleep(max(0.0, until - time.monotonic()))
                 self._weather.wait_until_open()
                 if not chunk:
                     break
