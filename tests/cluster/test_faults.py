@@ -102,7 +102,7 @@ def test_connections_that_are_reset_again_and_again(stormy):
 def test_a_delay_of_200_ms_each_way(stormy):
     stormy.weather.delay = 0.2
     began = time.monotonic()
-    stormy.run(Counting(8))
+    stormy.run(Counting(5))
     assert time.monotonic() - began > 0.8
 
 
