@@ -20,21 +20,32 @@ facts = json.loads(sys.argv[1])
 sys.path[:] = facts["path"]
 from shoal.engines.cluster.agent import Agent
 main = tuple(facts["main"])
-Agent(facts["name"], main, bytes.fromhex(facts["secret"]), facts["host"], facts["path"]).run()
+agent = Agent(facts["name"], main, bytes.fromhex(facts["secret"]), facts["host"], facts["path"])
+print(json.dumps(agent._shelf.address), flush=True)
+agent._shelf.address = tuple(json.loads(sys.stdin.readline()))
+agent.run()
 """
+
+
+def directly(who, address):
+    """The way to a listener when nothing is in between."""
+    return address
 
 
 class LocalCluster(Even):
     """So many nodes.
 
     Args:
-      main: address under which nodes reach the main process, where it is not its own; (own address) -> that.
+      via: (who listens there, address) -> the address under which others reach it. Who is "main", where agents dial,
+        "shelf main", or "shelf" and a node's name.
     """
 
-    def __init__(self, nodes: int = 2, main=lambda address: address, **settings):
+    def __init__(self, nodes: int = 2, via=directly, **settings):
         self.notes: list[str] = []
         super().__init__(Fleet(LOOPBACK, self.notes.append, **settings))
-        self._main = main
+        self._via = via
+        self._main = via("main", self.fleet.address)
+        self.fleet.shelf.address = via("shelf main", self.fleet.shelf.address)
         self.agents: dict[str, subprocess.Popen] = {}
         for number in range(nodes):
             self.add(f"node{number}")
@@ -43,10 +54,14 @@ class LocalCluster(Even):
         """One more node."""
         node, host = self.fleet.expect(name), HOSTS[len(self.agents) % len(HOSTS)]
         facts = {
-            "name": name, "main": self._main(self.fleet.address), "secret": self.fleet.secret.hex(), "host": host,
-            "path": sys.path,
+            "name": name, "main": self._main, "secret": self.fleet.secret.hex(), "host": host, "path": sys.path,
         }  # fmt: skip
-        self.agents[name] = subprocess.Popen([sys.executable, "-c", AGENT, json.dumps(facts)])
+        agent = self.agents[name] = subprocess.Popen(
+            [sys.executable, "-c", AGENT, json.dumps(facts)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with agent.stdin, agent.stdout:
+            shelf = self._via(f"shelf {name}", tuple(json.loads(agent.stdout.readline())))
+            agent.stdin.write(json.dumps(shelf).encode() + b"\n")
         assert node.there.wait(START_S), f"{name} did not dial"
 
     def lose(self, name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import shoal
 from shoal.engines.cluster.attendant import Attendant
-from shoal.engines.cluster.frames import Cut, Frame, dial
+from shoal.engines.cluster.frames import Absent, Cut, Frame, Refused, dial
 from shoal.engines.cluster.lasting import Lasting
 from shoal.engines.cluster.shelf import Shelf
 from shoal.processes import launch
@@ -28,6 +28,8 @@ SILENCE_S = 10.0
 """seconds without a word after which a connection is taken for dead and made anew"""
 GIVE_UP_S = 120.0
 """seconds without the main process after which the node's part of the run is over"""
+ORPHANED_S = 5.0
+"""seconds after which it is over where the main process' machine answers, but nobody listens there any more"""
 
 
 class Agent:
@@ -48,7 +50,9 @@ class Agent:
         self._for_main: set[str] = set()
         self._over = threading.Event()
         self._modules: list[str] = []
-        self._heard = time.monotonic()
+        self._heard = self._reached = time.monotonic()
+        self._closed: set[int] = set()
+        """children that nobody speaks to any more"""
 
     def run(self) -> None:
         """Until the main process says goodbye or is gone."""
@@ -56,28 +60,42 @@ class Agent:
         for descriptor in (1, 2):
             self._pass_on(descriptor)
         try:
-            while not self._over.is_set() and time.monotonic() - self._heard < GIVE_UP_S:
+            while not self._over.is_set():
                 try:
                     self._converse()
-                except Cut:
-                    self._over.wait(AGAIN_S)
+                except Refused:  # another run has got its port
+                    return
+                except Absent:
+                    self._give_up(time.monotonic() - self._reached > ORPHANED_S)
+                except Cut:  # packets vanish, or the connection broke: it may be there all the same
+                    self._reached = time.monotonic()
+                self._give_up(time.monotonic() - self._heard > GIVE_UP_S)
+                self._over.wait(AGAIN_S)
         finally:
             self._over.set()
             for attendant in list(self._children.values()):
                 attendant.close()
             self._shelf.close()
 
+    def _give_up(self, lost: bool) -> None:
+        if lost:
+            self._over.set()
+
     def _converse(self) -> None:
         """Over one connection."""
         stream = dial(self._main, self._secret)
-        stream.send({"name": self._name, "got": self._talk.received, **self._facts()})
-        welcome = stream.receive().header
-        self._heard = time.monotonic()
-        self._talk.attach(stream, welcome["got"])
         try:
+            stream.expect_within(SILENCE_S)
+            stream.send({"name": self._name, "got": self._talk.received, **self._facts()})
+            welcome = stream.receive().header
+            if "over" in welcome:
+                self._over.set()
+                return
+            self._shelf.compress = welcome["compress"]
+            self._talk.attach(stream, welcome["got"])
             while not self._over.is_set():
-                frame = stream.receive()
                 self._heard = time.monotonic()
+                frame = stream.receive()
                 if self._talk.accept(frame):
                     self._do(frame)
         finally:
@@ -129,6 +147,9 @@ class Agent:
             self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})
             return
         self._children[number] = Attendant(number, child, page, self._shelf, self._talk.send, self._for_main)
+        if number in self._closed:  # it took too long
+            self._close(header)
+            return
         self._talk.send({"op": "born", "child": number, "pid": child.pid})
 
     def _child(self, header: dict[str, Any], page: Status, seat: tuple[Any, int]) -> launch.Child:
@@ -155,6 +176,7 @@ class Agent:
             self._children[header["child"]].page.ask_to_stop()
 
     def _close(self, header: dict[str, Any]) -> None:
+        self._closed.add(header["child"])
         attendant = self._children.pop(header["child"], None)
         if attendant is not None:
             attendant.close()
@@ -168,6 +190,5 @@ class Agent:
     def _report(self) -> None:
         while not self._over.wait(REPORT_S):
             found = {n: report for n, a in list(self._children.items()) if (report := a.report()) is not None}
-            self._talk.send({"op": "pages", "pages": found})
-            if time.monotonic() - self._heard > SILENCE_S:
-                self._talk.cut()
+            if found or not self._talk.busy:
+                self._talk.send({"op": "pages", "pages": found})

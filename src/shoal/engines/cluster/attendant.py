@@ -63,8 +63,7 @@ class Attendant:
 
     def report(self) -> list[Any] | None:
         """What the page says now, if that is new."""
-        page, env = self.page, self.page.env
-        now = [page.moves, page.busy, None if env is None else list(env), self.child.is_stopped()]
+        now = self._seen()
         if now == self.reported:
             return None
         self.reported = now
@@ -75,6 +74,10 @@ class Attendant:
         self._waiting.put(None)
         self.child.close()
         self._loans.clear()
+
+    def _seen(self) -> list[Any]:
+        page, env = self.page, self.page.env
+        return [page.moves, page.busy, None if env is None else list(env), self.child.is_stopped()]
 
     def _at_hand(self, header: dict[str, Any]) -> bool:
         return "lies" not in header or self._shelf.here(place_of(header)) is not None
@@ -121,7 +124,9 @@ class Attendant:
                 header, data = self._taken_over(self.child.link.receive())
                 self._say({"op": "said", "child": self.number, "said": header}, data)
         code = self.child.wait(EXIT_S)
-        self._say({"op": "ended", "child": self.number, "code": code, "how": self.child.describe(code)})
+        how = self.child.describe(code)
+        page = self._seen()  # what it was about then says whose fault it was
+        self._say({"op": "ended", "child": self.number, "code": code, "how": how, "page": page})
 
     def _taken_over(self, message: Message) -> tuple[dict[str, Any], bytes]:
         """The message's header and data; what lies in a slot is put on the shelf, or into the data."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A child on another node as the main process sees it: with the methods of a child here, done by messages."""
 
+import contextlib
 import threading
 from collections.abc import Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from shoal.processes.launch import describe_exit
@@ -38,6 +39,15 @@ class FarLink:
     def deliver(self, message: Message | None) -> None:
         """What has come, or None at the end."""
         self._come.put(message)
+
+    def drain(self) -> list[Message]:
+        """What has come and nobody will read."""
+        left = []
+        with contextlib.suppress(Empty):
+            while True:
+                left.append(self._come.get_nowait())
+        self._come.put(None)
+        return [message for message in left if message is not None]
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nodes of a run as its main process sees them: who is there, what they say, and children launched on them."""
 
+import contextlib
 import itertools
 import secrets
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import shoal
 from shoal.engines.cluster.far import FarChild
-from shoal.engines.cluster.frames import Cut, Frame, Listener, Stream
+from shoal.engines.cluster.frames import Frame, Listener, Stream
 from shoal.engines.cluster.lasting import Lasting
 from shoal.engines.cluster.shelf import Shelf
 from shoal.engines.faults import Lost
@@ -25,6 +26,8 @@ BIRTH_S = 90.0
 """seconds that a node may take to start a child"""
 SILENCE_S = 10.0
 """seconds without a word after which a connection is taken for dead"""
+BYE_S = 2.0
+"""seconds that nodes have to hang up"""
 
 
 class NodeLost(Lost):
@@ -42,7 +45,10 @@ class Node:
         self.lost: str | None = None
         """why it is gone"""
         self.talk = Lasting()
-        self.heard = time.monotonic()
+        self.newest: Stream | None = None
+        """its last connection; those before are of no use"""
+        self.door = threading.Lock()
+        """held by the thread that receives: the next one waits until it has done what came over the last connection"""
         self.children: dict[int, FarChild] = {}
         self.told_wires: set[str] = set()
         """those of which it knows that their items are for the main process"""
@@ -66,13 +72,14 @@ class Node:
 
     def tick(self) -> None:
         """Now and then: what it may forget, and a sign of life."""
-        self.say({"op": "drop"})
-        if self.connected and time.monotonic() - self.heard > SILENCE_S:
-            self.talk.cut()
+        if not self.talk.busy:  # one node's full connection must not silence the others'
+            self.say({"op": "drop"})
 
     def forget(self, child: FarChild) -> None:
         """A child that nobody speaks to any more."""
         self.children.pop(child.number, None)
+        for message in child.link.drain():
+            self._leave(message.header)
         self.say({"op": "close", "child": child.number})
 
     def hear(self, frame: Frame) -> None:
@@ -83,6 +90,7 @@ class Node:
             return
         child = self.children.get(header["child"])
         if child is None:  # nobody speaks to it any more
+            self._leave(header.get("said", {}))
             return
         if header["op"] == "said":
             child.link.deliver(Message(header["said"], frame.data, []))
@@ -93,6 +101,7 @@ class Node:
             child.unborn = header["why"]
             child.end(None, "was never started")
         elif header["op"] == "ended":
+            child.page.update(*header["page"])
             child.end(header["code"], header["how"])
 
     def _pages(self, header: dict[str, Any]) -> None:
@@ -108,8 +117,17 @@ class Node:
         stream.write(f"[{self.name}] {header['line']}\n")
         stream.flush()
 
+    def _leave(self, said: dict[str, Any]) -> None:
+        """What a child said that nobody listens to: what it put on the shelf is not needed."""
+        if "lies" in said:
+            self.drop(said["lies"])
+
     def _take_dropped(self) -> list[int]:
-        return [self._dropped.popleft() for _ in range(len(self._dropped))]
+        taken = []
+        with contextlib.suppress(IndexError):  # others take, too
+            while True:
+                taken.append(self._dropped.popleft())
+        return taken
 
 
 class Fleet:
@@ -127,9 +145,10 @@ class Fleet:
         self._numbers = itertools.count(1)
         self._modules: list[str] = []
         self._turn = threading.Lock()
-        self._gone: set[tuple[str, int]] = set()
+        self._gone: list[tuple[str, int]] = []
+        """shelves of nodes that will not come back"""
         self._over = threading.Event()
-        self.shelf = Shelf(host, self.secret, lambda address: address in self._gone, compress)
+        self.shelf = Shelf(host, self.secret, compress)
         self._listener = Listener(host, self.secret, self._greet, "cluster node")
         self.address = self._listener.address
         self._ticker = threading.Thread(target=self._tick, name="cluster nodes", daemon=True)
@@ -186,13 +205,15 @@ class Fleet:
     def lose(self, name: str, why: str) -> None:
         """A node will not come back: its children have ended, and what lay there is lost."""
         node = self.nodes[name]
-        if node.lost is not None:
-            return
-        node.lost = why
+        with self._turn:
+            if node.lost is not None:
+                return
+            node.lost = why
+        node.talk.cut()
         node.there.set()
         self.note(f"node {name} {why}")
         if node.shelf is not None:
-            self._gone.add(node.shelf)
+            self._gone.append(node.shelf)
             self.shelf.forget(node.shelf)
             for other in self.live:
                 other.say({"op": "forget", "shelf": list(node.shelf)})
@@ -205,6 +226,9 @@ class Fleet:
             node.say({"op": "bye"})
         self._over.set()
         self._ticker.join()
+        until = time.monotonic() + BYE_S
+        while any(node.connected for node in self.live) and time.monotonic() < until:
+            time.sleep(TICK_S / 10)  # who hangs up first may spoil what it has said
         for node in list(self.nodes.values()):
             for child in list(node.children.values()):
                 child.end(None, "ended with the run")
@@ -213,27 +237,40 @@ class Fleet:
 
     def _greet(self, stream: Stream) -> None:
         """A node's agent has dialled, for the first time or again."""
+        stream.expect_within(SILENCE_S)
         hello = stream.receive().header
         node = self.nodes.get(hello["name"])
-        if node is None or node.lost is not None:
-            raise Cut("nobody expects it")
+        if node is None:
+            stream.send({"over": "nobody expects it"})
+            return
         if hello["version"] != shoal.__version__:
             self.lose(
                 node.name, f"has shoal {hello['version']} and this is {shoal.__version__}; install the same on both"
             )
+        with self._turn:
+            before, node.newest = node.newest, stream
+        if before is not None:
+            before.cut()
+        with node.door:
+            if node.newest is stream:
+                self._converse(node, stream, hello)
+
+    def _converse(self, node: Node, stream: Stream, hello: dict[str, Any]) -> None:
+        """With a node, over one connection."""
+        if node.lost is not None:
+            stream.send({"over": node.lost})
             return
-        node.talk.cut()
         node.shelf = tuple(hello["shelf"])
-        node.heard = time.monotonic()
-        stream.send({"got": node.talk.received})
+        stream.send({"got": node.talk.received, "compress": self.shelf.compress})
         node.talk.attach(stream, hello["got"])
-        if not node.there.is_set():
-            node.say({"op": "preload", "modules": self._modules})
-        node.there.set()
         try:
+            if not node.there.is_set():
+                for shelf in list(self._gone):
+                    node.say({"op": "forget", "shelf": list(shelf)})
+                node.say({"op": "preload", "modules": self._modules})
+            node.there.set()
             while True:
                 frame = stream.receive()
-                node.heard = time.monotonic()
                 if node.talk.accept(frame):
                     node.hear(frame)
         finally:

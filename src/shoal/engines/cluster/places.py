@@ -49,11 +49,14 @@ class Even:
                 self._homes[path, role, index] = min(nodes, key=lambda node: (alike[node.name], everybody[node.name]))
 
     def node_for(self, path: str, role: str, index: int) -> Node:
-        """The one that was chosen, or the one with the fewest workers where that is gone."""
-        home = self._homes.get((path, role, index))
-        if home is not None and home.lost is None:
+        """The one that was chosen; where that is gone, the one with the fewest workers of those that are left."""
+        with self._turn:
+            home = self._homes.get((path, role, index))
+            if home is None or home.lost is not None:
+                everybody = Counter(node.name for node in self._homes.values())
+                home = min(require_nodes(self.fleet), key=lambda node: everybody[node.name])
+                self._homes[path, role, index] = home
             return home
-        return min(require_nodes(self.fleet), key=lambda node: len(node.children))
 
     def release(self) -> None:
         """Forget what was chosen."""

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from time import monotonic, sleep
 from typing import Any, NamedTuple
@@ -30,6 +29,8 @@ ROOM = 256 * 2**20
 """bytes of copies that are kept though nobody reads them now"""
 AGAIN_S = 0.1
 """seconds between tries to reach a node"""
+SILENCE_S = 10.0
+"""seconds without a byte of what was asked for, after which a connection is taken for dead and made anew"""
 
 
 class Place(NamedTuple):
@@ -47,12 +48,12 @@ class Shelf:
 
     Args:
       host: address to listen on.
-      gone: whether a shelf's address is that of a node that will not come back.
       compress: see `Squeeze`.
     """
 
-    def __init__(self, host: str, secret: bytes, gone: Callable[[Any], bool] = lambda _: False, compress: str = "auto"):
-        self._secret, self._gone = secret, gone
+    def __init__(self, host: str, secret: bytes, compress: str = "auto"):
+        self._secret, self.compress = secret, compress
+        self._gone: set[tuple[str, int]] = set()
         self._keys = itertools.count(1)
         self._lying: dict[int, Parcel] = {}
         self._shown: WeakValueDictionary[int, Parcel] = WeakValueDictionary()
@@ -60,8 +61,8 @@ class Shelf:
         self._coming: dict[Place, Future] = {}
         self._sources: dict[tuple[str, int], Source] = {}
         self._pool = Pool()
+        self._closed = False
         self._turn = threading.Lock()
-        self.squeeze = Squeeze(compress)
         self._listener = Listener(host, secret, self._serve, "cluster shelf")
         self.address = self._listener.address
 
@@ -73,9 +74,10 @@ class Shelf:
 
     def show(self, parcel: Parcel) -> Place:
         """Let an item be read from here for as long as it is held here otherwise; its place is always the same."""
-        if parcel.key is None:
-            parcel.key = next(self._keys)
-            self._shown[parcel.key] = parcel
+        with self._turn:
+            if parcel.key is None:
+                parcel.key = next(self._keys)
+                self._shown[parcel.key] = parcel
         return Place(self.address, parcel.key, parcel.size)
 
     def drop(self, key: int) -> None:
@@ -98,6 +100,9 @@ class Shelf:
         if found is not None:
             return found
         with self._turn:
+            found = self._copies.get(place)
+            if found is not None:  # since we looked
+                return found
             coming = self._coming.get(place)
             first = coming is None
             if coming is None:
@@ -123,16 +128,20 @@ class Shelf:
         return self._source(place.address).ask(place, np.empty(place.size, np.uint8))
 
     def forget(self, address: tuple[str, int]) -> None:
-        """A node is gone: whoever waits for something that lies there is told."""
+        """A node is gone: whoever waits for something that lies there is told, and whoever will ask for it."""
         with self._turn:
-            source = self._sources.pop(address, None)
+            self._gone.add(address)
+            source = self._sources.get(address)
         if source is not None:
             source.close()
 
     def close(self) -> None:
         """Serve nobody any more."""
         self._listener.close()
-        for source in list(self._sources.values()):
+        with self._turn:
+            self._closed = True
+            sources = list(self._sources.values())
+        for source in sources:
             source.close()
 
     def _fetched(self, place: Place, form: str, weight: int) -> Parcel:
@@ -147,8 +156,11 @@ class Shelf:
         with self._turn:
             source = self._sources.get(address)
             if source is None:
-                source = self._sources[address] = Source(address, self._secret, self._gone, self.squeeze)
-            return source
+                source = self._sources[address] = Source(address, self._secret, Squeeze(self.compress))
+            gone = self._closed or address in self._gone
+        if gone:
+            source.close()
+        return source
 
     def _make_room(self) -> None:
         held = sum(place.size for place in self._copies)
@@ -158,58 +170,75 @@ class Shelf:
 
     def _serve(self, stream: Stream) -> None:
         while True:
-            wanted = stream.receive().header
-            parcel = self._lying.get(wanted["key"]) or self._shown.get(wanted["key"])
-            plain = memoryview(b"") if parcel is None else bytes_of(parcel)
-            packed = squeezed(plain) if wanted["squeezed"] else None
-            stream.send({"lost": parcel is None, "squeezed": packed is not None}, plain if packed is None else packed)
+            self._answer(stream, stream.receive().header)
+
+    def _answer(self, stream: Stream, wanted: dict[str, Any]) -> None:
+        """Send an item, and hold it no longer."""
+        parcel = self._lying.get(wanted["key"]) or self._shown.get(wanted["key"])
+        plain = memoryview(b"") if parcel is None else bytes_of(parcel)
+        packed = squeezed(plain) if wanted["squeezed"] else None
+        stream.send({"lost": parcel is None, "squeezed": packed is not None}, plain if packed is None else packed)
+
+
+class Asked:
+    """An item that was asked for."""
+
+    def __init__(self, place: Place, memory: np.ndarray):
+        self.place, self.memory = place, memory
+        self.future: Future = Future()
+        self.squeezed = False
+        self.since = monotonic()
+        """when it was asked for over the present connection"""
 
 
 class Source:
     """Another node's shelf, as seen from here: requests go out at once, answers come in their order."""
 
-    def __init__(self, address: tuple[str, int], secret: bytes, gone: Callable[[Any], bool], squeeze: Squeeze):
-        self._address, self._secret, self._gone, self._squeeze = address, secret, gone, squeeze
-        self._asked: deque[tuple[Place, np.ndarray, Future]] = deque()
+    def __init__(self, address: tuple[str, int], secret: bytes, squeeze: Squeeze):
+        self._address, self._secret, self.squeeze = address, secret, squeeze
+        self._asked: deque[Asked] = deque()
         self._turn = threading.Lock()
         self._stream: Stream | None = None
-        self._closed = False
+        self._closed = self._taking = False
+        self.connections = 0
         threading.Thread(target=self._receive, name="cluster fetch", daemon=True).start()
 
     def ask(self, place: Place, memory: np.ndarray) -> Future:
         """Fetch an item into memory [size]; a future of that."""
-        future: Future = Future()
+        asked = Asked(place, memory)
         with self._turn:
             if self._closed:
-                future.set_exception(self._lost(place))
-                return future
-            self._asked.append((place, memory, future))
-            self._send(place)
-        return future
+                asked.future.set_exception(self._lost(place))
+            else:
+                self._asked.append(asked)
+                self._send(asked)
+        return asked.future
 
     def close(self) -> None:
         """Nothing will come any more."""
         with self._turn:
             self._closed = True
-            asked, self._asked = list(self._asked), deque()
-            stream = self._stream
-        if stream is not None:
-            stream.close()
-        for place, _, future in asked:
-            future.set_exception(self._lost(place))
+            first = [self._asked.popleft()] if self._taking else []  # its memory may still be written to
+            failed, self._asked = list(self._asked), deque(first)
+            if self._stream is not None:
+                self._stream.cut()
+        for asked in failed:
+            asked.future.set_exception(self._lost(asked.place))
 
     def _receive(self) -> None:
-        while not self._closed:
-            with contextlib.suppress(Cut):
-                self._connect()
-                while True:
-                    self._next()
-            with self._turn:
-                self._stream = None
-            if self._gone(self._address):
-                self.close()
-                return
-            sleep(AGAIN_S)
+        try:
+            while not self._closed:
+                try:
+                    self._connect()
+                    while True:
+                        self._next()
+                except Cut:
+                    self._disconnect()
+                if not self._closed:
+                    sleep(AGAIN_S)
+        finally:
+            self._disconnect()
+            self.close()
 
     def _connect(self) -> None:
         try:
@@ -217,42 +246,59 @@ class Source:
         except Refused:
             self.close()
             raise Cut("another run's") from None
+        stream.expect_within(SILENCE_S)
         with self._turn:
             self._stream = stream
-            for place, _, _ in self._asked:
-                self._send(place)
+            self.connections += 1
+            if self._closed:
+                raise Cut("closed")
+            for asked in self._asked:
+                self._send(asked)
+
+    def _disconnect(self) -> None:
+        with self._turn:
+            stream, self._stream, self._taking = self._stream, None, False
+        if stream is not None:
+            stream.close()
 
     def _next(self) -> None:
         stream = self._stream
         if stream is None:
             raise Cut("no connection")
+        if not stream.ready(SILENCE_S):
+            with self._turn:
+                if self._asked and monotonic() - self._asked[0].since > SILENCE_S:
+                    raise Cut("silent")
+            return
         header, size = stream.receive_head()
         began = monotonic()
         with self._turn:
-            if not self._asked:
-                raise Cut("an answer that nobody asked for")
-            place, memory, future = self._asked[0]
+            if self._closed or not self._asked:
+                raise Cut("an answer that nobody waits for")
+            asked, self._taking = self._asked[0], True
         if header["lost"] or header["squeezed"]:
             data = bytearray(size)
             stream.receive_data(data)
             if not header["lost"]:
-                unsqueezed(data, memory)
+                unsqueezed(data, asked.memory)
         else:
-            stream.receive_data(memory)
+            stream.receive_data(asked.memory)
         with self._turn:
-            if self._closed:
-                raise Cut("closed")
             self._asked.popleft()
+            self._taking = False
+            if self._asked:
+                self._asked[0].since = monotonic()
         if header["lost"]:
-            future.set_exception(self._lost(place))
+            asked.future.set_exception(self._lost(asked.place))
             return
-        self._squeeze.saw(place.size, size, monotonic() - began)
-        future.set_result(memory)
+        self.squeeze.saw(asked.place.size, size, monotonic() - began, asked=asked.squeezed)
+        asked.future.set_result(asked.memory)
 
-    def _send(self, place: Place) -> None:
+    def _send(self, asked: Asked) -> None:
         if self._stream is not None:
+            asked.squeezed, asked.since = self.squeeze.wanted, monotonic()
             with contextlib.suppress(Cut):  # whoever receives from it sees to the next one
-                self._stream.send({"key": place.key, "squeezed": self._squeeze.wanted})
+                self._stream.send({"key": asked.place.key, "squeezed": asked.squeezed})
 
     def _lost(self, place: Place) -> MessageLost:
         return MessageLost(

@@ -42,7 +42,7 @@ class Squeeze:
         self.rate: float | None = None
         """bytes a second of plain items, the median of the last ones looked at"""
         self.ratio = 0.0
-        """packed bytes to plain ones of what was packed last"""
+        """packed bytes to plain ones of what was to be packed last; 1 where that made it hardly smaller"""
 
     @property
     def wanted(self) -> bool:
@@ -51,19 +51,26 @@ class Squeeze:
             return self._way == "always"
         return self.rate is not None and self.rate < SLOW and self.ratio < POOR and has_lz4()
 
-    def saw(self, size: int, came: int, seconds: float) -> None:
-        """An item of `size` bytes has come as `came` bytes in that time."""
+    def saw(self, size: int, came: int, seconds: float, *, asked: bool) -> None:
+        """An item of `size` bytes has come as `came` bytes in that time.
+
+        Args:
+          asked: packed if possible.
+        """
         if size <= SMALL:
             return
         self._count += 1
+        if self._count % RETHINK == 0:
+            self._plain, self.rate, self.ratio = [], None, 0.0
         if came < size:
             self.ratio = came / size
-        elif seconds > 0:
+            return
+        if asked:
+            self.ratio = 1.0  # it was tried, in vain
+        if seconds > 0:
             self._plain = [*self._plain, came / seconds][-LOOKS:]
             if len(self._plain) == LOOKS:
                 self.rate = float(np.median(self._plain))
-        if self._count % RETHINK == 0:
-            self._plain, self.rate, self.ratio = [], None, 0.0
 
 
 def squeezed(data: memoryview) -> bytes | None:

@@ -5,17 +5,21 @@ As on one machine, but what is said of an item is the key under which it lies on
 node to node, and come here only if they are for a worker of the main process.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from shoal.engines.cluster.fleet import Node
 from shoal.engines.cluster.shelf import Place, Shelf
 from shoal.engines.faults import MessageLost
-from shoal.engines.remote.errors import encode
 from shoal.engines.remote.parcel import Parcel
 from shoal.engines.remote.shadow import Header, Shadow
 from shoal.processes import codec
 from shoal.processes.link import Message
+
+Recover = Callable[[], list[Any] | None]
+"""what to do when an item is lost on its way to a child; gives what takes its place"""
 
 
 class FarParcel(Parcel):
@@ -53,13 +57,14 @@ class FarShadow(Shadow):
     def __init__(self, kernel: Any, worker: Any, child: Any, shelf: Shelf):
         super().__init__(kernel, worker, child, child.page)
         self._node, self._shelf = child.node, shelf
-        self._got: dict[int, Any] = {}
-        """channels by the numbers of what was got from them"""
-        self._getting: Any = None
+        self._recoveries: dict[int, Recover] = {}
+        """by the numbers of what was lent"""
+        self._recover: Recover | None = None
+        """of what is being lent"""
 
     def _take_segment(self, message: Message) -> None:
         for number in message.header.get("returned", ()):
-            self._got.pop(number, None)
+            self._recoveries.pop(number, None)
 
     def _parcel(self, message: Message) -> Parcel:
         header = message.header
@@ -71,8 +76,8 @@ class FarShadow(Shadow):
     def _lend(self, number: int, parcel: Parcel, header: Header) -> None:
         place = parcel.place if isinstance(parcel, FarParcel) else self._shelf.show(parcel)
         header["lies"], header["number"] = [list(place.address), place.key, place.size], number
-        if self._getting is not None:
-            self._got[number] = self._getting
+        if self._recover is not None:
+            self._recoveries[number] = self._recover
         self._link.send(header)
 
     def _put(self, header: Header, item: Parcel) -> None:
@@ -90,23 +95,34 @@ class FarShadow(Shadow):
                 self._node.say({"op": "wire", "wire": wire})
 
     def _get(self, header: Header, item: Parcel) -> None:
-        self._getting = self._wire(header)
+        self._recover = self._wire(header).lost
         try:
             super()._get(header, item)
         finally:
-            self._getting = None
+            self._recover = None
+
+    def _take(self, header: Header, item: Parcel) -> None:
+        service = self._wire(header)
+        requests = service.take()
+        self._give([[r.index, r.epoch, r.ticket] for r in requests])
+        try:
+            for request in requests:
+                self._recover = partial(service.lost, request.ticket)
+                self._give(request.item)
+        finally:
+            self._recover = None
 
     def _lost(self, header: Header, item: Parcel) -> None:
         """The node could not bring what the child was given: it lay on one that is gone."""
         number = header["number"]
-        parcel, channel = self._loans.pop(number, None), self._got.pop(number, None)
-        if channel is None:
-            size = 0 if parcel is None else parcel.size
-            self._link.send({"error": encode(MessageLost(f"a message of {size:,} bytes lay on a node that is gone"))})
-            return
-        self._getting = channel
+        parcel, recover = self._loans.pop(number, None), self._recoveries.pop(number, None)
+        self._recover = recover
         try:
-            for one in channel.lost():
+            instead = None if recover is None else recover()
+            if instead is None:
+                size = 0 if parcel is None else parcel.size
+                raise MessageLost(f"a message of {size:,} bytes lay on a node that is gone")
+            for one in instead:
                 self._give(one)
         finally:
-            self._getting = None
+            self._recover = None

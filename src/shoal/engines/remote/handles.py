@@ -5,8 +5,10 @@ A put does not wait for its shadow, which does it before it answers the child's 
 everybody.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from shoal.engines.faults import MessageLost
 from shoal.engines.wires.service import Request
 from shoal.engines.worker import here
 
@@ -103,8 +105,12 @@ class ServiceHandle(Handle):
 
     def take(self) -> list[Request]:
         """The next batch of requests."""
-        heads = self._ask("take")
-        return [Request(self._desk.answer(), *head) for head in heads]
+        taken = []
+        while not taken:
+            for head in self._ask("take"):
+                with suppress(MessageLost):  # who asked is gone with its node
+                    taken.append(Request(self._desk.answer(), *head))
+        return taken
 
     def reply(self, requests: list[Request], answers: Any) -> None:
         """Answer requests, in their order."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shoal.engines.faults import Ended
+from shoal.engines.faults import Ended, MessageLost
 from shoal.engines.payload import nbytes
 from shoal.engines.wires.base import Wire
 from shoal.engines.worker import Worker, here
@@ -34,11 +34,11 @@ class Request(NamedTuple):
 class _Open:
     """A request without its answer, or an answer not yet fetched."""
 
-    __slots__ = ("answer", "answer_nbytes", "answered", "client", "epoch", "nbytes", "sent", "server", "taken")
+    __slots__ = ("answer", "answer_nbytes", "answered", "client", "epoch", "lost", "nbytes", "sent", "server", "taken")
 
     def __init__(self, client: Worker, size: int, sent: float):
         self.client, self.epoch, self.nbytes, self.sent = client, client.epoch, size, sent
-        self.answered = False
+        self.answered = self.lost = False
         self.answer: Any = None
         self.answer_nbytes = 0
         self.server: Worker | None = None
@@ -105,6 +105,8 @@ class Service(Wire):
                 while not opened.answered:
                     if self._servers_group.ended:
                         raise Ended(f"call {self.message}: every {self.target} of {self.path} has ended")
+                    if opened.lost:
+                        raise MessageLost(f"call {self.message}: the request lay on a node that is gone")
                     self.kernel.park(worker, self._call_text)
             finally:
                 del self._open[ticket]
@@ -131,7 +133,23 @@ class Service(Wire):
                     opened.taken = worker, request
                     own = opened.client is worker
                     self._row(own, self._ask_row).add(opened.nbytes)
-        return [request._replace(item=self.kernel.unwrap(worker, request.item)) for request in batch]
+        taken = []
+        for request in batch:
+            try:
+                taken.append(request._replace(item=self.kernel.unwrap(worker, request.item)))
+            except MessageLost:
+                self.lost(request.ticket)
+        return taken or self.take()
+
+    def lost(self, ticket: int) -> None:
+        """A request is gone with the node that it lay on: count it, and let go who asked, which ran there."""
+        with self.kernel.lock:
+            self.ledger.saw_loss(self.message)
+            opened = self._open.get(ticket)
+            if opened is not None:
+                opened.lost, opened.taken = True, None
+                if opened.client.waiting_in == self._call_text:
+                    self.kernel.wake(opened.client)
 
     def reply(self, requests: Sequence[Request], answers: Sequence[Any]) -> None:
         """Answer requests, in their order. An answer to a client that is gone or was restarted is thrown away."""
