@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PPO and IMPALA on a Ray cluster of two raylets with 2, 8 and 32 actors, and what was predicted of it.
+
+CartPole wants cores from the first actor on; an environment that sleeps 5 ms wants hardly any. Efficiency is steps a second
+against those of two actors times as many actors as two. Prediction is the simulated engine's from a profile measured
+here first, for nodes that share these cores. All layouts take turns in every repeat.
+"""
+
+import dataclasses
+from typing import Any
+
+from benchmarks import record
+from benchmarks.cluster_here import two_raylets
+from shoal import envs
+from shoal.architectures import presets, registry
+from shoal.architectures.assemble import make_parts, preloads
+from shoal.engines import make_engine
+from shoal.engines.cluster.options import ClusterOptions
+from shoal.engines.cluster.ray_nodes import RayCluster
+from shoal.placement.advise import add_traces, measure_parts
+from shoal.placement.machines import machine_named
+from shoal.placement.prediction import predict
+from shoal.placement.profile import Profile
+from shoal.placement.rounds import Rounds
+from shoal.placement.trial import Window
+from shoal.placement.workload import make_workload
+
+MODULE = "benchmarks.scaling.cluster"
+ENVIRONMENTS = {"CartPole": "CartPole-v1", "asleep 5 ms": "benchmarks.peers.sleeping:Sleeping"}
+ARCHITECTURES = ("ppo", "impala")
+ACTORS = (2, 8, 32)
+GOAL = 0.9
+ENDLESS = 10**12
+
+
+def config_of(architecture: str, env: str, actors: int) -> Any:
+    """One environment an actor where they sleep, eight where they compute."""
+    spec = envs.resolve(env).spec
+    fields: dict[str, Any] = {"num_actors": actors, "env_steps": ENDLESS, "anneal_learning_rate": False}
+    if env != "CartPole-v1":
+        fields |= {"envs_per_actor": 1, "unroll_length": 32}
+    if architecture == "impala":
+        fields |= {"batch_trajectories": max(2, actors // 2), "queue_slots": actors}
+    return dataclasses.replace(presets.preset(architecture, spec), **fields)
+
+
+def measured(architecture: str, env: str, actors: int, cluster: Any, seconds: float) -> dict[str, float]:
+    """Steps a second and mean lag of one run."""
+    module, config = registry.load(architecture), config_of(architecture, env, actors)
+    parts = make_parts(module, config, envs.resolve(env), "auto")
+    engine = make_engine("ray", cluster=cluster)
+    engine.preload = preloads(parts.agent, module, config)
+    window = Window(engine, config, seconds=seconds, updates=10**9)
+    engine.run(module.run, config, parts, None, window.visit)
+    first, last = window.first, window.last
+    assert first is not None and last is not None, "it ended before it was measured"
+    wall = last.now - first.now
+    return {
+        "steps_per_s": (last.env_steps - first.env_steps) / wall,
+        "cores": (last.usage.cpu_s - first.usage.cpu_s) / wall,
+        "lag": sum(window.lags) / max(1, len(window.lags)),
+    }
+
+
+def profile_of(env: str, seconds: float) -> Profile:
+    """What the environment, the networks and the wires cost here."""
+    workload = make_workload(env, {}, "auto", ARCHITECTURES)
+    profile = measure_parts(workload, Rounds(seconds), print)
+    return add_traces(workload, profile, ARCHITECTURES, seconds, print)
+
+
+def main() -> None:
+    """Measure, predict, print, keep."""
+    parser = record.arguments(MODULE, __doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    given = parser.parse_args()
+    repeats, seconds, counts = given.repeats, given.seconds, ACTORS
+    if given.quick:
+        repeats, seconds, counts = 1, 0.5, ACTORS[:2]
+    began = record.conditions()
+    found: dict[tuple[str, str, int], list[dict[str, float]]] = {}
+    with two_raylets(cpus=64) as raylets, RayCluster(ClusterOptions(raylets.address)) as cluster:
+        for _ in range(repeats):
+            for label, env in ENVIRONMENTS.items():
+                for architecture in ARCHITECTURES:
+                    for actors in counts:
+                        run = measured(architecture, env, actors, cluster, seconds)
+                        found.setdefault((label, architecture, actors), []).append(run)
+                        print(label, architecture, actors, run, flush=True)
+    rows, table = [], []
+    for (label, architecture, actors), runs in found.items():
+        rates = record.summarise([run["steps_per_s"] for run in runs])
+        base = record.summarise([run["steps_per_s"] for run in found[label, architecture, counts[0]]])
+        efficiency = rates["median"] / base["median"] / (actors / counts[0])
+        rows.append({
+            "environment": label, "architecture": architecture, "actors": actors, "steps_per_s": rates,
+            "lag": [run["lag"] for run in runs], "efficiency": efficiency,
+        })  # fmt: skip
+        table.append((f"{architecture} {label}", actors, rates["median"], efficiency))
+    print(record.table(table, ("layout", "actors", "steps/s", "efficiency")))
+    record.write("cluster_scaling", MODULE, quick=given.quick, began=began, goal=GOAL, rows=rows)
+
+
+if __name__ == "__main__":
+    main()
