@@ -15,6 +15,7 @@ import shoal
 from shoal.engines.cluster.attendant import Attendant
 from shoal.engines.cluster.frames import Cut, Frame, dial
 from shoal.engines.cluster.lasting import Lasting
+from shoal.engines.cluster.shards import ShardServer
 from shoal.engines.cluster.shelf import Shelf
 from shoal.processes import launch
 from shoal.processes.status import Status
@@ -42,7 +43,7 @@ class Agent:
     def __init__(self, name: str, main: tuple[str, int], secret: bytes, host: str, path: list[str]):
         self._name, self._main, self._secret = name, main, secret
         sys.path[:] = [*path, *(p for p in sys.path if p not in path)]
-        self._shelf = Shelf(host, secret)
+        self._shelf, self._shards = Shelf(host, secret), ShardServer(host, secret)
         self._talk = Lasting()
         self._children: dict[int, Attendant] = {}
         self._over = threading.Event()
@@ -65,6 +66,7 @@ class Agent:
             for attendant in list(self._children.values()):
                 attendant.close()
             self._shelf.close()
+            self._shards.close()
 
     def _converse(self) -> None:
         """Over one connection."""
@@ -97,7 +99,8 @@ class Agent:
         threading.Thread(target=forward, name="cluster output", daemon=True).start()
 
     def _facts(self) -> dict[str, Any]:
-        return {"shelf": self._shelf.address, "pid": os.getpid(), "version": shoal.__version__}
+        addresses = {"shelf": self._shelf.address, "shards": self._shards.address}
+        return {**addresses, "pid": os.getpid(), "version": shoal.__version__}
 
     def _do(self, frame: Frame) -> None:
         header = frame.header
@@ -122,7 +125,8 @@ class Agent:
         number = header["child"]
         try:
             page = Status.create()
-            child = self._child(header["header"], page, tuple(header["seat"]))
+            own = {**header["header"], "secret": self._secret.hex()}  # which never crosses the network
+            child = self._child(own, page, tuple(header["seat"]))
             page.segment.close()
         except Exception as error:  # noqa: BLE001 the main process decides what follows
             self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})

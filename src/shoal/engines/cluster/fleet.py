@@ -40,6 +40,8 @@ class Node:
         self.there = threading.Event()
         """set once it has dialled, or is gone"""
         self.shelf: tuple[str, int] | None = None
+        self.shards: tuple[str, int] | None = None
+        """addresses of its shelf, and of its shard server"""
         self.lost: str | None = None
         """why it is gone"""
         self.talk = Lasting()
@@ -128,6 +130,7 @@ class Fleet:
         self._turn = threading.Lock()
         self._gone: set[tuple[str, int]] = set()
         self._over = threading.Event()
+        self._told_lost: list[Callable[[Node], None]] = []
         self.shelf = Shelf(host, self.secret, lambda address: address in self._gone, compress)
         self._listener = Listener(host, self.secret, self._greet, "cluster node")
         self.address = self._listener.address
@@ -195,8 +198,17 @@ class Fleet:
             self.shelf.forget(node.shelf)
             for other in self.live:
                 other.say({"op": "forget", "shelf": list(node.shelf)})
+        for tell in list(self._told_lost):
+            tell(node)
         for child in list(node.children.values()):
             child.end(None, f"ended with its node {name}, which {why}")
+
+    def tell_lost(self, tell: Callable[[Node], None], *, still: bool = True) -> None:
+        """Call this with every node that is lost from now on, or no more."""
+        if still:
+            self._told_lost.append(tell)
+        else:
+            self._told_lost.remove(tell)
 
     def close(self) -> None:
         """Say goodbye to all nodes and end what was theirs."""
@@ -222,7 +234,7 @@ class Fleet:
             )
             return
         node.talk.cut()
-        node.shelf = tuple(hello["shelf"])
+        node.shelf, node.shards = tuple(hello["shelf"]), tuple(hello["shards"])
         node.heard = time.monotonic()
         stream.send({"got": node.talk.received})
         node.talk.attach(stream, hello["got"])

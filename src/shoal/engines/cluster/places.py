@@ -25,6 +25,10 @@ class Cluster(Protocol):
         """The node of a worker that is started now, for the first time or again; waits for one if need be."""
         ...
 
+    def holders(self) -> list[Node]:
+        """The nodes that shared vectors may lie on. Raises ConfigError where there is none."""
+        ...
+
     def release(self) -> None:
         """Forget what was reserved: a run is over."""
 
@@ -41,6 +45,10 @@ class Even:
     def node_for(self, path: str, role: str, index: int) -> Node:
         """The node with the fewest workers."""
         return min(require_nodes(self.fleet), key=lambda node: len(node.children))
+
+    def holders(self) -> list[Node]:
+        """All nodes."""
+        return require_nodes(self.fleet)
 
     def release(self) -> None:
         """Nothing was reserved."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from shoal.engines.cluster.fleet import Fleet, Node
+from shoal.engines.cluster.fleet import Fleet, Node, require_nodes
 from shoal.engines.cluster.options import ClusterOptions, require_ray
 from shoal.engines.cluster.ray_faults import ClusterLost, explained, missing
 from shoal.errors import ConfigError
@@ -139,6 +139,11 @@ class RayCluster:
             if waited > NOWHERE_S:
                 raise ClusterLost("no node of the cluster is left; start nodes and resume the run")
             time.sleep(LOOK_S / 2)
+
+    def holders(self) -> list[Node]:
+        """See `places.Cluster`: all nodes of the cluster."""
+        self._start_agents([node["NodeID"] for node in self._alive()])
+        return require_nodes(self.fleet)
 
     def release(self) -> None:
         """Give back what was reserved: a run is over."""

@@ -117,7 +117,7 @@ class Processes(Kernel):
         if not isinstance(value, Wire):
             return None
         if value.key is None:
-            value.key = f"{type(value).__name__.lower()}/{next(self._numbers)}"
+            value.key = f"{value.kind}/{next(self._numbers)}"
             self._wires[value.key] = value
         return value.key
 
@@ -139,7 +139,6 @@ class Processes(Kernel):
             "slow": worker.engine.slowdowns,
             "now": worker.engine.now(),
             "fixed": self.fixed,
-            "far": False,
         }
         shadow = self._shadow(worker, header)
         self._watched[shadow] = Watch(worker)

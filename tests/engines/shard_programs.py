@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What workers on the nodes of a cluster do with a shared vector whose shards lie there."""
+
+import numpy as np
+
+from shoal.engines import me
+from shoal.engines.cluster.frames import Stream
+
+
+def gradients(size, count):
+    """A worker's gradients, one after the other."""
+    random = np.random.default_rng(7)
+    return [random.standard_normal(size).astype(np.float32) for _ in range(count)]
+
+
+def push_all(index, vector, told, count):
+    """Push gradients, each made from what the pushes before left; tell the versions after them."""
+    flat, version = vector.pull()
+    versions = []
+    for grad in gradients(flat.size, count):
+        version = vector.push(grad, version, 0.01, 3)
+        versions.append(version)
+    told.put((versions, vector.pull()[0], vector.moments(), vector.version, vector.samples))
+
+
+def push_ones(index, vector, told, count):
+    """Push gradients of ones, each after a pull."""
+    for _ in range(count):
+        flat, version = vector.pull()
+        vector.push(np.ones(flat.size, np.float32), version, 1.0, 2)
+    told.put((index, me().epoch))
+
+
+def push_forever(index, vector, told):
+    """Never end by itself."""
+    while True:
+        flat, version = vector.pull()
+        vector.push(np.ones(flat.size, np.float32), version)
+        told.put(index)
+
+
+def push_over_broken_connections(index, vector, told, count):
+    """Push ones while every connection breaks again and again, before or after what was said has arrived."""
+    said, send = [0], Stream.send
+
+    def breaking(stream, header, data=b""):
+        said[0] += 1
+        if said[0] % 5 == 1:
+            stream.close()
+        send(stream, header, data)
+        if said[0] % 5 == 3:
+            stream.close()
+
+    Stream.send = breaking
+    try:
+        push_ones(index, vector, told, count)
+    finally:
+        Stream.send = send
+
+
+def pull_old(index, vector, told, count):
+    """Push gradients all made from version 0."""
+    size = vector.pull()[0].size
+    for _ in range(count):
+        vector.push(np.ones(size, np.float32), 0, samples=5)
+    told.put((vector.version, vector.rejected, vector.samples))
+
+
+def see_whole_pushes(index, vector, told, count):
+    """Pull what others push: params of a version have all of its pushes in them."""
+    short = 0
+    for _ in range(count):
+        flat, version = vector.pull()
+        short += int(-flat.min() < version)
+    told.put(short)
