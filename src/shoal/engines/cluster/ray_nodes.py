@@ -111,7 +111,8 @@ class RayCluster:
         short = missing(wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}")
         if short:
             raise ConfigError(short)
-        group = placement_group(wanted, strategy="PACK", name=f"shoal {path} {role}")
+        host, port = self.fleet.address  # Ray refuses a name that another run, or this one, has given already
+        group = placement_group(wanted, strategy="PACK", name=f"shoal {path} {role}/{first} of {host}:{port}")
         if not group.wait(ROOM_S):
             taken = missing(
                 wanted, self._alive(), f"{count} {role}{'s' * (count > 1)}", self._ray.available_resources()
