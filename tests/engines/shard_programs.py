@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What workers on the nodes of a cluster do with a shared vector whose shards lie there."""
 
+import os
+import signal
+from time import sleep
+
 import numpy as np
 
 from shoal.engines import me
@@ -11,6 +15,13 @@ def gradients(size, count):
     """A worker's gradients, one after the other."""
     random = np.random.default_rng(7)
     return [random.standard_normal(size).astype(np.float32) for _ in range(count)]
+
+
+def add_slowly(params, moments, grad, rate):
+    """Loses what others write meanwhile."""
+    before = params.copy()
+    sleep(0.002)
+    params[:] = before + grad
 
 
 def push_all(index, vector, told, count):
@@ -56,6 +67,21 @@ def push_over_broken_connections(index, vector, told, count):
         push_ones(index, vector, told, count)
     finally:
         Stream.send = send
+
+
+def push_and_be_killed(index, vector, told, count):
+    """Three lives, each but the last killed within its third push, when all of it has been sent."""
+    if me().epoch < 2:
+        said, send = [0], Stream.send
+
+        def deadly(stream, header, data=b""):
+            send(stream, header, data)
+            said[0] += "apply" in header.get("do", ())
+            if said[0] == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Stream.send = deadly
+    push_ones(index, vector, told, count)
 
 
 def pull_old(index, vector, told, count):

@@ -76,13 +76,14 @@ def test_workers_keep_moments_of_their_own():
 
 @pytest.mark.parametrize("size", [100, SIZE])
 def test_pushes_side_by_side_lose_nothing(size):
-    told, params, _, engine, vector = run(shard_programs.push_ones, 40, workers=4, size=size)
-    np.testing.assert_array_equal(params, np.full(size, -160.0))
+    rule = shard_programs.add_slowly
+    told, params, _, engine, vector = run(shard_programs.push_ones, 10, workers=4, rule=rule, shards=3, size=size)
+    np.testing.assert_array_equal(params, np.full(size, 40.0))
     grad, pulled = row(engine, "GRAD"), row(engine, "PARAM")
-    assert (grad["count"], grad["bytes"]) == (160, 160 * 4 * size)
+    assert (grad["count"], grad["bytes"]) == (40, 40 * 4 * size)
     assert (grad["source"], grad["target"], grad["via"]) == ("worker", "server", "network")
-    assert 0 <= grad["lag_mean"] <= grad["lag_max"] < 160
-    assert (pulled["count"], pulled["bytes"]) == (160, 160 * 4 * size)
+    assert 0 <= grad["lag_mean"] <= grad["lag_max"] < 40
+    assert (pulled["count"], pulled["bytes"]) == (40, 40 * 4 * size)
     assert (pulled["source"], pulled["target"]) == ("server", "worker")
     assert engine.phases()["worker"]["push"] > 0
 
@@ -157,6 +158,15 @@ def test_connections_that_break_lose_no_push_and_do_none_twice(size):
     _, params, _, engine, _ = run(shard_programs.push_over_broken_connections, 10, size=size, max_lag=100)
     np.testing.assert_array_equal(params, np.full(size, -10.0))
     assert row(engine, "GRAD")["count"] == 10
+
+
+def test_pushes_of_killed_workers_are_done_and_counted_or_not_at_all():
+    told, params, _, engine, vector = run(shard_programs.push_and_be_killed, 5, workers=2, size=100)
+    assert sorted(told) == [(0, 2), (1, 2)]
+    assert len(engine.losses()) == 4
+    count = row(engine, "GRAD")["count"]
+    assert 18 <= count <= 22  # two lives of two or three pushes, and one of five, of each
+    np.testing.assert_array_equal(params, np.full(100, -count))
 
 
 def test_a_rule_that_fails_on_a_node_is_told_in_one_line():
