@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A shared vector that nodes hold, as somebody sees it who pulls and pushes: the same from any process of the run.
 
-    pull    look at the first piece, copy all
-    push    check the first piece, apply to all, count at the first piece
+    pull    look at the first piece, copy all                               one round trip
+    push    check the first piece, apply to all, count at the first piece   two, where gradients may be too old three
 
-Requests to several nodes go out side by side. A version is looked at before params are copied, and a push counted after
-it was applied, so params of a version have all of its pushes in them. Where one node holds all, it is one round trip.
+Requests to several nodes go out side by side. A push is counted after it was applied, and every piece says how many it
+holds, so that in params of a version no number has fewer pushes. Where one node holds all, a push is one round trip.
 """
 
 import contextlib
@@ -170,14 +170,11 @@ class Holders:
 
     def pull(self, user: User) -> tuple[np.ndarray, int]:
         """(params [N], number of pushes in them at least)."""
-        ask = {"op": "ask", **user._asdict(), "rows": [0, 1]}
+        copy = {"op": "ask", "do": ["copy"], "rows": [0, 1]}
+        look = {**copy, "do": ["look", "copy"], **user._asdict()}
         out = np.empty((1, self._form.size), self._form.dtype)
-        if len(self._nodes) == 1:
-            answer = self._all([({**ask, "do": ["look", "copy"]}, b"")], out)[0]
-            return out[0], answer["version"]
-        version = self._first({**ask, "do": ["look"]})[0]["version"]
-        self._all([({**ask, "do": ["copy"]}, b"")] * len(self._nodes), out)
-        return out[0], version
+        answers = self._all([(look, b""), *[(copy, b"")] * (len(self._nodes) - 1)], out)
+        return out[0], min(answers[0]["version"], *(answer["holds"] for answer in answers))
 
     def moments(self) -> np.ndarray:
         """Moments as they were given."""
@@ -203,7 +200,7 @@ class Holders:
             return Outcome(answer["version"], answer["waited"], out)
         if check:
             answer = self._first({**fields, **self._numbered(user), "do": check})[0]
-            if answer["rejected"]:
+            if "rejected_now" in answer:
                 return Outcome(answer["version"], False, out)
         self._apply(fields, ["apply"], grad, out)
         answer = self._first({**fields, **self._numbered(user), "do": ["count"]})[0]

@@ -9,7 +9,7 @@ each other; each push is applied to a shard as a whole. One piece of a vector al
 
 A request names the steps that it wants, which are taken in order:
 
-    look    the version, for somebody who is about to copy
+    look    version, samples and rejected; with a user, it is counted as a pull of that version
     check   whether a gradient is too old; if so it is counted as rejected, and nothing more is done
     apply   the rule on this piece
     copy    params, or params and moments
@@ -48,6 +48,8 @@ class Piece:
         self._numbers.begin(rows[0], rows[1:], version, samples)
         self._locks = [threading.Lock() for _ in range(form.shards)]
         self._counting = threading.Lock()
+        self._applied = version
+        """pushes to this piece, those included that have not been counted yet"""
         self._wanted: list[int] = []
         """versions that somebody waits for in the main process"""
         self._looked: dict[int, tuple[int, int]] = {}
@@ -84,21 +86,20 @@ class Piece:
         answer: dict[str, Any] = {}
         out: np.ndarray | None = None
         for step in header["do"]:
-            if step == "check":
-                answer = self._checked(header)
-                if answer["rejected"]:
-                    break
-            elif step == "apply":
-                out = self._applied(header, data)
+            if step == "apply":
+                out = self._apply(header, data)
             elif step == "copy":
+                answer["holds"] = self._applied  # before the copy: it may hold more
                 out = self._copy(header["rows"])
             elif step == "lanes":
                 out = np.array([numbers.lane(n) for n in range(numbers.words[USED])], np.int64)
             else:
-                answer = self._looked_at(header) if step == "look" else self._counted(header)
+                answer |= {"check": self._check, "look": self._look, "count": self._count}[step](header)
+            if answer.get("rejected_now"):
+                break
         return answer, out
 
-    def _looked_at(self, header: Header) -> dict[str, Any]:
+    def _look(self, header: Header) -> dict[str, Any]:
         """Counts a pull of a version that is new to the worker."""
         numbers, lane = self._numbers, header.get("lane")
         with self._counting:
@@ -108,16 +109,16 @@ class Piece:
                 self._lane(lane)[PULLS] += not header["is_owner"]
             return {"version": version, "samples": numbers.samples, "rejected": numbers.rejected}
 
-    def _checked(self, header: Header) -> dict[str, Any]:
+    def _check(self, header: Header) -> dict[str, Any]:
         with self._counting:
             version = self._numbers.version
             lag = version - header["version"]
             if lag <= header["max_lag"]:
-                return {"rejected": False}
+                return {}
             self._numbers.reject(self._lane(header["lane"]), lag, header["samples"], header["nbytes"])
-            return {"rejected": True, "version": version, "waited": False}
+            return {"rejected_now": True, "version": version, "waited": False}
 
-    def _applied(self, header: Header, data: np.ndarray) -> np.ndarray | None:
+    def _apply(self, header: Header, data: np.ndarray) -> np.ndarray | None:
         """The rule, shard by shard, each under its lock; beginning with another one for every worker."""
         numbers, index, shards = self._numbers, header["index"], len(self._locks)
         grad = data.view(header["dtype"]).reshape(header["shape"])
@@ -128,9 +129,11 @@ class Piece:
                 numbers.apply(shard, index, grad, header["rate"])
                 if out is not None:
                     numbers.copy_chunk(shard, out)
+        with self._counting:
+            self._applied += 1
         return out
 
-    def _counted(self, header: Header) -> dict[str, Any]:
+    def _count(self, header: Header) -> dict[str, Any]:
         numbers = self._numbers
         with self._counting:
             lane, lag = self._lane(header["lane"]), numbers.version - header["version"]
@@ -139,7 +142,7 @@ class Piece:
                 lane[PULLS] += not header["is_owner"]
             version = numbers.version
             waited = any(wanted <= version for wanted in self._wanted)
-        return {"rejected": False, "version": version, "waited": waited}
+        return {"version": version, "waited": waited}
 
     def _copy(self, rows: list[int]) -> np.ndarray:
         """Rows from the first of these to before the second, each shard under its lock."""
