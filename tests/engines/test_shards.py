@@ -180,29 +180,49 @@ def refuse(params, moments, grad, rate):
     raise ValueError("no such rule")
 
 
-def test_a_lost_node_that_holds_shards_ends_the_run_in_one_line():
+@pytest.fixture
+def nodes_to_lose():
     cluster = LocalCluster(2)
-    try:
-        engine = make_engine("ray", "free", cluster=cluster)
-        killer = threading.Thread(target=lambda: (told.wait(60), cluster.lose("node1")))
-        told = threading.Event()
+    yield cluster
+    cluster.close()
 
-        def visit(vector, channel):
-            channel.get(4)
-            told.set()
-            while True:
-                vector.pull(at_least=vector.version + 1)
-                channel.get()
 
-        killer.start()
-        with pytest.raises(NodeLost, match="node node1, which was killed, held a part of the parameter") as caught:
-            run(shard_programs.push_forever, workers=2, engine=engine, visit=visit)
-        killer.join()
-        assert "\n" not in str(caught.value)
-        assert "shoal resume" in str(caught.value)
-        assert engine.rows()
-    finally:
-        cluster.close()
+def test_a_lost_node_that_holds_shards_ends_the_run_in_one_line(nodes_to_lose):
+    engine = make_engine("ray", "free", cluster=nodes_to_lose)
+    told = threading.Event()
+    killer = threading.Thread(target=lambda: (told.wait(60), nodes_to_lose.lose("node1")))
+
+    def visit(vector, channel):
+        channel.get(4)
+        told.set()
+        while True:
+            channel.get()
+            vector.pull()
+
+    killer.start()
+    with pytest.raises(NodeLost, match="node node1, which was killed, held a part of the parameter") as caught:
+        run(shard_programs.push_forever, workers=2, engine=engine, visit=visit)
+    killer.join()
+    assert "\n" not in str(caught.value)
+    assert "shoal resume" in str(caught.value)
+    assert engine.rows()
+
+
+def test_a_lost_node_that_holds_none_costs_its_workers_only(nodes_to_lose):
+    engine = make_engine("ray", "free", cluster=nodes_to_lose)
+
+    def visit(vector, channel):
+        (holder,) = vector._nodes
+        channel.get(4)
+        (other,) = {"node0", "node1"} - {holder.name}
+        there = sum(place["node"] == other for place in engine.pids)  # two that start at once may be on one node
+        nodes_to_lose.lose(other)
+        while len(engine.losses()) < there or len(engine.pids) < 2 + there:
+            channel.get()
+        channel.get(6)
+
+    _, params, _, _, _ = run(shard_programs.push_forever, workers=2, engine=engine, visit=visit, size=100)
+    assert params.max() == params.min() < 0
 
 
 def test_the_main_process_pushes_and_exchanges_as_anybody():

@@ -23,13 +23,16 @@ from shoal.engines.worker import Worker, current, here
 
 SMALL = 16 * 1024
 """numbers that cross in about the time of a round trip: what is shorter is not spread for its own sake"""
+BLOCK = 64 * 1024
+"""numbers that a rule is called for at most: what it makes in between then stays in the processor's cache"""
 _vectors = itertools.count(1)
 
 
 class SpreadVector(Vector):
     """See `Vector`; made by kernels of clusters.
 
-    Shards are as many as the program says, or one for every node where all are long enough; neighbours lie together.
+    Shards are as many as the program says, or more: one for every node where all are long enough, and none longer than
+    two blocks. Neighbours lie together.
     Lags are taken when a push is counted, whether it is too old when it begins.
 
     Check: whatever workers of other nodes push and pull, the main process moves none of it.
@@ -198,7 +201,8 @@ class SpreadVector(Vector):
             f"node {node.name}, which {node.lost}, held a part of the parameter server of {self.path}, and what that "
             "had learnt is nowhere else; `shoal resume` the run, which goes on from its last checkpoint"
         )
-        self._system.fail(self._lost)
+        if not self._system.closing:
+            self._system.fail(self._lost)
         self.holders.close()
 
 
@@ -217,5 +221,5 @@ def shares_of(size: int, shards: int, nodes: list[Node], turn: int) -> list[Shar
     for i, (a, b) in enumerate(itertools.pairwise(first)):
         address = nodes[(turn + i) % len(nodes)].shards
         assert address is not None
-        shares.append(Share(address, bounds[a], bounds[b], b - a))
+        shares.append(Share(address, bounds[a], bounds[b], max(b - a, (bounds[b] - bounds[a]) // BLOCK)))
     return shares
