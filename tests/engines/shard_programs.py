@@ -3,12 +3,13 @@
 
 import os
 import signal
-from time import sleep
+from time import perf_counter, sleep
 
 import numpy as np
 
-from shoal.engines import me
+from shoal.engines import me, system
 from shoal.engines.cluster.frames import Stream
+from shoal.learners.host_rules import Sgd
 
 
 def gradients(size, count):
@@ -48,6 +49,15 @@ def push_forever(index, vector, told):
         flat, version = vector.pull()
         vector.push(np.ones(flat.size, np.float32), version)
         told.put(index)
+
+
+def push_for_long(index, vector, told, seconds):
+    """Push for so long, and tell at the end."""
+    until = perf_counter() + seconds
+    while perf_counter() < until:
+        flat, version = vector.pull()
+        vector.push(np.ones(flat.size, np.float32), version)
+    told.put(index)
 
 
 def push_over_broken_connections(index, vector, told, count):
@@ -99,3 +109,14 @@ def see_whole_pushes(index, vector, told, count):
         flat, version = vector.pull()
         short += int(-flat.min() < version)
     told.put(short)
+
+
+def lead(index, told, size, work, *args):
+    """Be the parameter server of a system of one's own, with two workers; tell params and version at its end."""
+    with system("inner", "server") as s:
+        vector = s.vector("server", np.zeros(size, np.float32), Sgd(), source="worker")
+        ends = s.channel("END", "worker", "server", 2)
+        s.spawn("worker", 2, work, vector, ends, *args)
+        vector.pull(at_least=3)
+        told.put(ends.get(2))
+        told.put(vector.pull())

@@ -10,7 +10,7 @@ import pytest
 from clusters import LocalCluster
 from engines import programs, shard_programs
 from engines.running import engine_of, row, workers_left
-from shoal.engines import make_engine, system
+from shoal.engines import RoleFailed, make_engine, system
 from shoal.engines.cluster.fleet import Node, NodeLost
 from shoal.engines.cluster.spread import SMALL, shares_of
 from shoal.learners.host_rules import Adam, RmsProp, Sgd
@@ -180,6 +180,27 @@ def refuse(params, moments, grad, rate):
     raise ValueError("no such rule")
 
 
+def led(engine, leaders, *args):
+    """What leaders of systems within a system told."""
+
+    def program():
+        with system("outer", "judge") as s:
+            told = s.channel("TOLD", "server", "judge", 2 * leaders)
+            s.spawn("server", leaders, shard_programs.lead, told, SIZE, *args)
+            return told.get(2 * leaders, by_sender=True)
+
+    return engine.run(program)
+
+
+def test_workers_own_systems_have_vectors_on_nodes_too():
+    engine = engine_of("cluster")
+    told = led(engine, 2, shard_programs.push_ones, 5)
+    for params, version in told[1::2]:
+        assert version == 10
+        np.testing.assert_array_equal(params, np.full(SIZE, -10.0))
+    assert row(engine, "GRAD")["count"] == 20
+
+
 @pytest.fixture
 def nodes_to_lose():
     cluster = LocalCluster(2)
@@ -206,6 +227,16 @@ def test_a_lost_node_that_holds_shards_ends_the_run_in_one_line(nodes_to_lose):
     assert "\n" not in str(caught.value)
     assert "shoal resume" in str(caught.value)
     assert engine.rows()
+
+
+def test_a_lost_node_ends_the_system_of_a_worker_too(nodes_to_lose):
+    engine = make_engine("ray", "free", cluster=nodes_to_lose)
+    killer = threading.Timer(3.0, lambda: nodes_to_lose.lose("node1"))
+    killer.start()
+    with pytest.raises(RoleFailed, match="node1, which was killed, held a part of the .* of /outer/inner") as caught:
+        led(engine, 1, shard_programs.push_for_long, 60.0)
+    killer.join()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_lost_node_that_holds_none_costs_its_workers_only(nodes_to_lose):

@@ -142,8 +142,8 @@ class RayCluster:
             time.sleep(LOOK_S / 2)
 
     def holders(self) -> list[Node]:
-        """See `places.Cluster`: all nodes of the cluster."""
-        self._start_agents([node["NodeID"] for node in self._alive()])
+        """See `places.Cluster`: all nodes of the cluster but those that offer no processor."""
+        self._start_agents([node["NodeID"] for node in self._alive() if node["Resources"].get("CPU")])
         return require_nodes(self.fleet)
 
     def release(self) -> None:
