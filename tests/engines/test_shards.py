@@ -119,6 +119,28 @@ def test_params_of_a_version_have_its_pushes_in_them():
     assert engine_of("cluster").run(program) == [0]
 
 
+def test_a_version_that_comes_before_its_wish_is_known_is_not_waited_for():
+    """The push is counted after main has looked, and before the nodes know that it waits."""
+
+    def program():
+        with system("s", "server") as s:
+            vector = s.vector("server", np.zeros(SIZE, np.float32), Sgd(), source="worker")
+            told, go = s.channel("TOLD", "worker", "server", 2), s.channel("GO", "server", "worker", 1)
+            s.spawn("worker", 1, shard_programs.push_when_told, vector, told, go)
+            want = vector.holders.want
+
+            def want_late(version, *, waits=True):
+                if waits:
+                    go.put(1)
+                    told.get(2)
+                return want(version, waits=waits)
+
+            vector.holders.want = want_late
+            return [vector.pull(at_least=version)[1] for version in (1, 2)]
+
+    assert engine_of("cluster").run(program) == [1, 2]
+
+
 def test_both_nodes_hold_shards_and_main_moves_none():
     count, size = 20, 100_000
     with counted_bytes() as moved:

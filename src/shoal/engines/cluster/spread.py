@@ -80,7 +80,8 @@ class SpreadVector(Vector):
             version = self.version
         if version < at_least:
             try:
-                version = max(self.holders.want(at_least), self._waited_for(worker, at_least))
+                self.heard(self.holders.want(at_least))
+                version = self._waited_for(worker, at_least)
             finally:
                 self.holders.want(at_least, waits=False)
         return version
