@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PPO and IMPALA on a Ray cluster of two raylets with 2, 8 and 32 actors, and what was predicted of it.
+"""PPO and IMPALA on a Ray cluster of two raylets with 2, 8 and 32 actors.
 
-CartPole wants cores from the first actor on; an environment that sleeps 5 ms wants hardly any. Efficiency is steps a second
-against those of two actors times as many actors as two. Prediction is the simulated engine's from a profile measured
-here first, for nodes that share these cores. All layouts take turns in every repeat.
+CartPole wants cores from the first actor on; an environment that sleeps 5 ms wants hardly any. Efficiency is steps a
+second against those of two actors, by the number of actors. All layouts take turns in every repeat.
 """
 
 import dataclasses
@@ -17,13 +16,7 @@ from shoal.architectures.assemble import make_parts, preloads
 from shoal.engines import make_engine
 from shoal.engines.cluster.options import ClusterOptions
 from shoal.engines.cluster.ray_nodes import RayCluster
-from shoal.placement.advise import add_traces, measure_parts
-from shoal.placement.machines import machine_named
-from shoal.placement.prediction import predict
-from shoal.placement.profile import Profile
-from shoal.placement.rounds import Rounds
 from shoal.placement.trial import Window
-from shoal.placement.workload import make_workload
 
 MODULE = "benchmarks.scaling.cluster"
 ENVIRONMENTS = {"CartPole": "CartPole-v1", "asleep 5 ms": "benchmarks.peers.sleeping:Sleeping"}
@@ -62,15 +55,8 @@ def measured(architecture: str, env: str, actors: int, cluster: Any, seconds: fl
     }
 
 
-def profile_of(env: str, seconds: float) -> Profile:
-    """What the environment, the networks and the wires cost here."""
-    workload = make_workload(env, {}, "auto", ARCHITECTURES)
-    profile = measure_parts(workload, Rounds(seconds), print)
-    return add_traces(workload, profile, ARCHITECTURES, seconds, print)
-
-
 def main() -> None:
-    """Measure, predict, print, keep."""
+    """Measure, print, keep."""
     parser = record.arguments(MODULE, __doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0)

@@ -12,7 +12,7 @@ from architectures.test_fingerprints import crossings, faults
 from engines.running import workers_left
 from shoal.actors.samplers import start
 from shoal.architectures import registry
-from shoal.engines import make_engine
+from shoal.engines import IN_PROCESSES, make_engine
 from shoal.errors import ConfigError
 from shoal.placement.twins import twin_parts
 
@@ -47,6 +47,7 @@ def run_apart(architecture, form, engine, order="free", updates=12, parts=None, 
     [
         ("a2c", "async", "inline"), ("a2c", "async_skip", "simulated"), ("a2c", "async", "threads"),
         *((architecture, form, "processes") for architecture in ARCHITECTURES for form in FORMS),
+        ("a2c", "async", "ray"), ("a2c", "async_skip", "ray"),
     ],
 )  # fmt: skip
 def test_trajectories_never_leave_their_learner(architecture, form, engine):
@@ -62,7 +63,7 @@ def test_trajectories_never_leave_their_learner(architecture, form, engine):
     }
     assert next(row for row in rows if row["message"] == "TRAJ")["lag_max"] == 0
     roles = sorted(place["role"] for place in run.engine.pids)
-    assert roles == (["actor"] * 4 + ["learner"] * 2 if engine == "processes" else [])
+    assert roles == (["actor"] * 4 + ["learner"] * 2 if engine in IN_PROCESSES else [])
     assert len({place["pid"] for place in run.engine.pids} | {os.getpid()}) == len(roles) + 1
 
 

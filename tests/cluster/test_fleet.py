@@ -15,7 +15,7 @@ from shoal.errors import ShoalError
 from shoal.processes.link import Hangup
 
 LOOPBACK = "127.0.0.1"
-FACTS = {"shelf": [LOOPBACK, 1], "pid": 1, "version": shoal.__version__}
+FACTS = {"shelf": [LOOPBACK, 1], "shards": [LOOPBACK, 2], "pid": 1, "version": shoal.__version__}
 NOTHING = {"op": "pages", "pages": {}}
 
 

@@ -175,7 +175,7 @@ def test_everybody_knows_who_it_is(kind):
             channel = s.channel("ME", "member", "population", 2)
             s.spawn("member", 2, programs.who_am_i, channel)
             got = channel.get(6, by_sender=True)
-        assert tuple(me()) == ("main", 0, 0, "/")
+        assert tuple(me())[:4] == ("main", 0, 0, "/")
         return got
 
     assert engine_of(kind).run(program) == [

@@ -103,7 +103,8 @@ class System:
         samples: int = 0,
     ) -> Vector:
         """Shared flat params with their update rule, pulled from and pushed to by anybody. See Vector."""
-        return self._own(Vector(self, owner, init, rule, shards, moments, source, max_lag, locked, version, samples))
+        args = (self, owner, init, rule, shards, moments, source, max_lag, locked, version, samples)
+        return self._own(self.kernel.vector(*args))
 
     def reduction(  # noqa: PLR0913 one declaration says all about a wire
         self,
@@ -158,19 +159,20 @@ class System:
             engine.record_loss(worker, "restarted", error)
             worker.epoch += 1
             return True
-        self._fail(worker, error)
+        if isinstance(error, Exception):  # all else, such as KeyboardInterrupt, as it is
+            failure = RoleFailed(self.path, worker.role, worker.index, error)
+            failure.__cause__ = error
+            self.fail(failure)
+        else:
+            self.fail(error)
         return False
 
-    def _fail(self, worker: Worker, error: BaseException) -> None:
-        """The body receives the first failure; what is no Exception, such as KeyboardInterrupt, as it is."""
+    def fail(self, failure: BaseException) -> None:
+        """The body receives this, if it is the first failure."""
         with self.kernel.lock:
-            if self.failure is not None:
-                return
-            self.failure = error
-            if isinstance(error, Exception):
-                self.failure = RoleFailed(self.path, worker.role, worker.index, error)
-                self.failure.__cause__ = error
-            self.kernel.interrupt(self.body, self.failure)
+            if self.failure is None:
+                self.failure = failure
+                self.kernel.interrupt(self.body, failure)
 
     def _ended(self, worker: Worker) -> None:
         with self.kernel.lock:

@@ -15,6 +15,7 @@ import shoal
 from shoal.engines.cluster.attendant import Attendant
 from shoal.engines.cluster.frames import Absent, Cut, Frame, Refused, dial
 from shoal.engines.cluster.lasting import Lasting
+from shoal.engines.cluster.shards import ShardServer
 from shoal.engines.cluster.shelf import Shelf
 from shoal.processes import launch
 from shoal.processes.status import Status
@@ -44,7 +45,7 @@ class Agent:
     def __init__(self, name: str, main: tuple[str, int], secret: bytes, host: str, path: list[str]):
         self._name, self._main, self._secret, self._host = name, main, secret, host
         sys.path[:] = [*path, *(p for p in sys.path if p not in path)]
-        self._shelf = Shelf(host, secret)
+        self._shelf, self._shards = Shelf(host, secret), ShardServer(host, secret)
         self._talk = Lasting()
         self._children: dict[int, Attendant] = {}
         self._for_main: set[str] = set()
@@ -76,6 +77,7 @@ class Agent:
             for attendant in list(self._children.values()):
                 attendant.close()
             self._shelf.close()
+            self._shards.close()
 
     def _give_up(self, lost: bool) -> None:
         if lost:
@@ -116,7 +118,8 @@ class Agent:
         threading.Thread(target=forward, name="cluster output", daemon=True).start()
 
     def _facts(self) -> dict[str, Any]:
-        return {"shelf": self._shelf.address, "pid": os.getpid(), "version": shoal.__version__}
+        addresses = {"shelf": self._shelf.address, "shards": self._shards.address}
+        return {**addresses, "pid": os.getpid(), "version": shoal.__version__}
 
     def _do(self, frame: Frame) -> None:
         header = frame.header
@@ -141,7 +144,9 @@ class Agent:
         number = header["child"]
         try:
             page = Status.create()
-            child = self._child({**header["header"], "host": self._host}, page, tuple(header["seat"]))
+            secret = self._secret.hex()  # which never crosses the network
+            own = {**header["header"], "host": self._host, "secret": secret}
+            child = self._child(own, page, tuple(header["seat"]))
             page.segment.close()
         except Exception as error:  # noqa: BLE001 the main process decides what follows
             self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})

@@ -42,6 +42,8 @@ class Node:
         self.there = threading.Event()
         """set once it has dialled, or is gone"""
         self.shelf: tuple[str, int] | None = None
+        self.shards: tuple[str, int] | None = None
+        """addresses of its shelf, and of its shard server"""
         self.lost: str | None = None
         """why it is gone"""
         self.talk = Lasting()
@@ -148,6 +150,7 @@ class Fleet:
         self._gone: list[tuple[str, int]] = []
         """shelves of nodes that will not come back"""
         self._over = threading.Event()
+        self._told_lost: list[Callable[[Node], None]] = []
         self.shelf = Shelf(host, self.secret, compress)
         self._listener = Listener(host, self.secret, self._greet, "cluster node")
         self.address = self._listener.address
@@ -217,8 +220,17 @@ class Fleet:
             self.shelf.forget(node.shelf)
             for other in self.live:
                 other.say({"op": "forget", "shelf": list(node.shelf)})
+        for tell in list(self._told_lost):
+            tell(node)
         for child in list(node.children.values()):
             child.end(None, f"ended with its node {name}, which {why}")
+
+    def tell_lost(self, tell: Callable[[Node], None], *, still: bool = True) -> None:
+        """Call this with every node that is lost from now on, or no more."""
+        if still:
+            self._told_lost.append(tell)
+        else:
+            self._told_lost.remove(tell)
 
     def close(self) -> None:
         """Say goodbye to all nodes and end what was theirs."""
@@ -260,7 +272,7 @@ class Fleet:
         if node.lost is not None:
             stream.send({"over": node.lost})
             return
-        node.shelf = tuple(hello["shelf"])
+        node.shelf, node.shards = tuple(hello["shelf"]), tuple(hello["shards"])
         stream.send({"got": node.talk.received, "compress": self.shelf.compress})
         node.talk.attach(stream, hello["got"])
         try:

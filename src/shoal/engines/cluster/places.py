@@ -27,6 +27,10 @@ class Cluster(Protocol):
         """The node of a worker that is started now, for the first time or again; waits for one if need be."""
         ...
 
+    def holders(self) -> list[Node]:
+        """The nodes that shared vectors may lie on. Raises ConfigError where there is none."""
+        ...
+
     def release(self) -> None:
         """Forget what was reserved: a run is over."""
 
@@ -57,6 +61,10 @@ class Even:
                 home = min(require_nodes(self.fleet), key=lambda node: everybody[node.name])
                 self._homes[path, role, index] = home
             return home
+
+    def holders(self) -> list[Node]:
+        """All nodes."""
+        return require_nodes(self.fleet)
 
     def release(self) -> None:
         """Forget what was chosen."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from shoal.engines.cluster.fleet import Fleet, Node
+from shoal.engines.cluster.fleet import Fleet, Node, require_nodes
 from shoal.engines.cluster.options import ClusterOptions, require_ray
 from shoal.engines.cluster.ray_faults import ClusterLost, explained, missing
 from shoal.engines.cluster.ray_start import LOOPBACK, SEAT, in_time, join, prepared_ray, refuses, start_alone
@@ -175,6 +175,11 @@ class RayCluster:
         if error is not None:
             raise error
         return value
+
+    def holders(self) -> list[Node]:
+        """See `places.Cluster`: all nodes of the cluster but those that offer no processor."""
+        self._ask(lambda: self._start_agents([n["NodeID"] for n in self._alive() if n["Resources"].get("CPU")]))
+        return require_nodes(self.fleet)
 
     def release(self) -> None:
         """Give back what was reserved: a run is over."""

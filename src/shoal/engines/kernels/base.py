@@ -19,6 +19,7 @@ import numpy as np
 
 from shoal.engines.faults import Deadlock
 from shoal.engines.wires.locks import ChunkLocks, NoLocks
+from shoal.engines.wires.vector import Vector
 from shoal.engines.worker import Worker
 from shoal.processes.ports import LOOPBACK
 
@@ -78,6 +79,10 @@ class Kernel:
     def allocate(self, size: int) -> tuple[Any, Any]:
         """(buffer of `size` zeros that all workers can write to, the shared segment it lies in or None)."""
         return np.zeros(size, np.uint8).data, None
+
+    def vector(self, *args: Any) -> Vector:
+        """A shared vector; see `Vector` for the arguments."""
+        return Vector(*args)
 
     def chunk_locks(self, segment: Any, count: int) -> ChunkLocks:
         """Locks on the chunks of what lies in a segment that `allocate` gave."""

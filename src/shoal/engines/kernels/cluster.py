@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal.engines.cluster.fleet import NodeLost
+from shoal.engines.cluster.spread import SpreadVector
 from shoal.engines.kernels.base import Kernel
 from shoal.engines.kernels.processes import FixedProcessKernel, Processes, seat_of
 from shoal.engines.kernels.threaded import ThreadedKernel
 from shoal.engines.remote.far import FarShadow
 from shoal.engines.remote.shadow import Shadow
+from shoal.engines.wires.vector import Vector
 from shoal.engines.worker import Worker
 from shoal.errors import ConfigError
 
@@ -47,7 +49,6 @@ class Cluster(Processes):
         self.fleet.preload(self.engine.preload)
 
     def _shadow(self, worker: Worker, header: dict[str, Any]) -> Shadow:
-        header["far"] = True
         while True:
             node = self._cluster.node_for(worker.path, worker.role, worker.index)
             try:
@@ -61,7 +62,10 @@ class Cluster(Processes):
 
 
 class FreeClusterKernel(Cluster, ThreadedKernel):
-    """A cluster in free order."""
+    """A cluster in free order. Shared vectors lie on its nodes."""
+
+    def vector(self, *args: Any) -> Vector:
+        return SpreadVector(self._cluster, *args)
 
 
 class FixedClusterKernel(Cluster, FixedProcessKernel):

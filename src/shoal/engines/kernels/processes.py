@@ -120,7 +120,7 @@ class Processes(Kernel):
         if not isinstance(value, Wire):
             return None
         if value.key is None:
-            value.key = f"{type(value).__name__.lower()}/{next(_keys)}"
+            value.key = f"{value.kind}/{next(_keys)}"
             self._wires[value.key] = value
         return value.key
 
@@ -142,7 +142,6 @@ class Processes(Kernel):
             "slow": worker.engine.slowdowns,
             "now": worker.engine.now(),
             "fixed": self.fixed,
-            "far": False,
             "host": self.host,
         }
         shadow = self._shadow(worker, header)

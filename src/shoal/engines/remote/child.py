@@ -87,7 +87,8 @@ class ChildKernel:
 def main(link: Link, header: dict[str, Any], descriptors: list[int], _server: Link) -> None:
     """The entry of every child of the engine: take the call from the link, run it, say how it ended."""
     page = status.adopt(descriptors[0])
-    desk = Desk(link, fixed=header["fixed"], far=header["far"])
+    secret = bytes.fromhex(header["secret"]) if "secret" in header else None
+    desk = Desk(link, fixed=header["fixed"], secret=secret)
     error: BaseException | None = None
     fn = args = None
     try:

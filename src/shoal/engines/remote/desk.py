@@ -36,13 +36,13 @@ class Desk:
     """One for each child.
 
     Args:
-      far: shared vectors lie on another node.
+      secret: with it, shared vectors lie on nodes of a cluster.
     """
 
-    def __init__(self, link: Link, *, fixed: bool, far: bool = False):
-        self._link, self.fixed = link, fixed
-        self.asks_vectors = fixed or far
-        """the shadow does what is done to shared vectors"""
+    def __init__(self, link: Link, *, fixed: bool, secret: bytes | None = None):
+        self._link, self.fixed, self.secret = link, fixed, secret
+        self.vectors = "asked" if fixed else "attached" if secret is None else "spread"
+        """how to get at shared vectors; see `remote.vector`"""
         self._pool = Pool()
         self._announced: set[int] = set()
         self._lent: dict[int, Slots] = {}
@@ -76,10 +76,10 @@ class Desk:
         self._send(op, item, fields)
         self._told = True
 
-    def tell_now_and_then(self, op: str) -> None:
+    def tell_now_and_then(self, op: str, **fields: Any) -> None:
         """As `tell`, but only if nothing was sent for a while: what has gathered then gets to the shadow."""
         if perf_counter() - self._last_sent > QUIET_S:
-            self.tell(op)
+            self.tell(op, **fields)
 
     def ask(self, op: str, item: Any = NOTHING, **fields: Any) -> Any:
         """Have the shadow do something and wait for what it gives. Raises what that raised."""

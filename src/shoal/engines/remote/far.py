@@ -112,6 +112,9 @@ class FarShadow(Shadow):
         finally:
             self._recover = None
 
+    def _vector(self, header: Header, item: Parcel) -> None:
+        self._link.send(self._wire(header).facts(self._worker))
+
     def _lost(self, header: Header, item: Parcel) -> None:
         """The node could not bring what the child was given: it lay on one that is gone."""
         number = header["number"]

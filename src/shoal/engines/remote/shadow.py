@@ -218,10 +218,11 @@ class Shadow:
 
     def _reached(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
-        self._wire(header).reached()
+        self._wire(header).reached(header["version"])
 
     def _pushed(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
+        self._wire(header).heard(header["version"])
 
     def _push(self, header: Header, item: Parcel) -> None:
         self.handed_over += 1
@@ -239,16 +240,8 @@ class Shadow:
         self._give(self._wire(header).moments())
 
     def _vector(self, header: Header, item: Parcel) -> None:
-        vector, worker = self._wire(header), self._worker
-        role, index = worker.roles.get(vector.path, (worker.role, worker.index))
-        facts = {
-            "form_of": vector.numbers.form.facts,
-            "lane": vector.lane_number(worker),
-            "index": index,
-            "is_owner": role == vector.owner,
-            "max_lag": vector.max_lag,
-            "sizes": [vector.segment.size],
-        }
+        vector = self._wire(header)
+        facts = {**vector.facts(self._worker), "sizes": [vector.segment.size]}
         self._link.send(facts, descriptors=[vector.segment.descriptor])
         self._give(Parcel.of(vector.numbers.rule, self._kernel.pool, self._kernel.key))
 

@@ -25,6 +25,11 @@ class Wire:
         self.key: str | None = None
         """under which workers in other processes know it"""
 
+    @property
+    def kind(self) -> str:
+        """channel, store, service, vector or reduction."""
+        return type(self).__name__.lower()
+
     def index_of(self, worker: Worker, role: str, verb: str) -> int:
         """The worker's index in the role that may use this side of the wire; the ledger stays true by this check."""
         mine = worker.roles.get(self.path)

@@ -100,9 +100,9 @@ class Channel(Wire):
                 self._fill_up(worker, got, n)
                 if self._max_lag is not None:
                     self._discard_stale(worker, got, self._max_lag)
-            latest = None if self._versions is None else self._versions.version
+            latest = None if self._versions is None else self._versions.latest
             for entry in got:
-                lag = None if latest is None or entry.version is None else latest - entry.version
+                lag = None if latest is None or entry.version is None else max(0, latest - entry.version)
                 (self._row if entry.sender is not worker else self._own_row()).add(entry.nbytes, lag)
         if by_sender:
             got.sort(key=lambda entry: entry.index)
@@ -200,7 +200,7 @@ class Channel(Wire):
     def _discard_stale(self, worker: Worker, got: list[Entry], max_lag: int) -> None:
         """Take what is too old out of `got`. It has crossed, so it is counted; nobody reads it, so its lag is not."""
         assert self._versions is not None
-        oldest = self._versions.version - max_lag
+        oldest = self._versions.latest - max_lag
         for entry in [entry for entry in got if entry.version is not None and entry.version < oldest]:
             got.remove(entry)
             self.stale += 1

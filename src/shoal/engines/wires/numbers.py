@@ -9,11 +9,11 @@ whose writer was killed in between can be restored by whoever holds its lock nex
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from shoal.errors import ConfigError
+from shoal.errors import ConfigError, ShoalError
 from shoal.processes.memory import align
 
 Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, float], None]
@@ -42,6 +42,19 @@ class Form:
         self.rows = int(np.prod(moments))
         self.head = align(8 * (4 + shards)) + 64 * LANES
         self.nbytes = self.head + self.row * item * (1 + self.rows) * (2 if locked else 1)
+
+    def as_given(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of moments in the form in which they were given, [k, N] or [workers, k, N]."""
+        return rows.reshape(*self.moments, self.size)
+
+    def refuse(self, worker: Any, grad: np.ndarray, verb: Literal["push", "exchange"]) -> None:
+        """Raises ConfigError for a gradient that does not fit, ShoalError for the verb of the other kind of vector."""
+        if grad.shape[-1:] != (self.size,) or grad.ndim > 2:
+            raise ConfigError(f"gradient of shape {grad.shape} for params of shape {(self.size,)}")
+        if self.locked and verb == "push":
+            raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
+        if not self.locked and verb == "exchange":
+            raise ShoalError(f"{worker} exchanges with a vector without locks: declare it locked, or use push")
 
     @property
     def facts(self) -> list[Any]:
@@ -87,10 +100,6 @@ class Numbers:
         """Where a copy of params and moments has room, [1 + rows of moments, N]."""
         return np.empty(self._rows.shape, self._rows.dtype)
 
-    def as_given(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of moments in the form in which they were given, [k, N] or [workers, k, N]."""
-        return rows.reshape(*self.form.moments, self.form.size)
-
     def begin(self, params: np.ndarray, moments: np.ndarray | None, version: int, samples: int) -> None:
         """First numbers and counts."""
         self.flat[:] = params
@@ -112,22 +121,22 @@ class Numbers:
     def push(self, lane: Lane, index: int, grad: np.ndarray, version: int, rate: float, samples: int) -> int:  # noqa: PLR0913
         """The rule on all of it, shard by shard, in place and without a lock, counted in the worker's lane; returns the
         version that came of it, had nobody else pushed meanwhile."""
-        lag, moments = self.version - version, self._moments_of(index)
-        for part in self.parts:
-            self.rule(self.flat[part], moments[:, part], grad[..., part], rate)
+        lag = self.version - version
+        for chunk in range(self.form.shards):
+            self.apply(chunk, index, grad, rate)
         self.count(lane, lag, samples, grad.nbytes)
         return version + lag + 1
+
+    def apply(self, chunk: int, index: int, grad: np.ndarray, rate: float) -> None:
+        """The rule on one chunk, with the moments that are for this worker."""
+        part = self.parts[chunk]
+        self.rule(self.flat[part], self._moments_of(index)[:, part], grad[..., part], rate)
 
     def reject(self, lane: Lane, lag: int, samples: int, nbytes: int) -> None:
         """A push was too old; what it stood for was seen all the same."""
         lane[REJECTED] += 1
         lane[SEEN] += samples
         self._saw(lane, lag, nbytes)
-
-    def refuse_shape(self, grad: np.ndarray) -> None:
-        """Raises ConfigError for a gradient that does not fit."""
-        if grad.shape[-1:] != self.flat.shape or grad.ndim > 2:
-            raise ConfigError(f"gradient of shape {grad.shape} for params of shape {self.flat.shape}")
 
     def exchange(self, chunk: int, grad: np.ndarray, rate: float, index: int, out: np.ndarray) -> None:  # noqa: PLR0913
         """The rule on one chunk by whoever holds its lock; what came of it is copied to `out` (see `blank`).
@@ -138,14 +147,14 @@ class Numbers:
         self._mend(chunk)
         self._undo[:, part] = self._rows[:, part]
         self.torn[chunk] = 1
-        self.rule(self.flat[part], self._moments_of(index)[:, part], grad[..., part], rate)
+        self.apply(chunk, index, grad, rate)
         self.torn[chunk] = 0
         out[:, part] = self._rows[:, part]
 
-    def copy_chunk(self, chunk: int, out: np.ndarray) -> None:
-        """Copy one chunk to `out` (see `blank`), by whoever holds its lock."""
+    def copy_chunk(self, chunk: int, out: np.ndarray, first: int = 0) -> None:
+        """Copy one chunk to `out` [rows, N] (see `blank`), from row `first` on, by whoever holds its lock."""
         self._mend(chunk)
-        out[:, self.parts[chunk]] = self._rows[:, self.parts[chunk]]
+        out[:, self.parts[chunk]] = self._rows[first : first + len(out), self.parts[chunk]]
 
     def copy(self) -> np.ndarray:
         """Params and moments [1 + rows, N] as they are, whoever writes to them meanwhile."""

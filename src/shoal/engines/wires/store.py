@@ -71,6 +71,11 @@ class Store(Wire):
             kernel.charge(worker, self._pull_text, size, self.owner)
         return kernel.unwrap(worker, value, shared=True), version
 
+    @property
+    def latest(self) -> int:
+        """The version, for who measures lags against it."""
+        return self.version
+
     def role_ended(self, role: str) -> None:
         if role == self.owner:
             self._line.give_up()

@@ -4,8 +4,8 @@
 The vector holds the rule as well as the params, because moments are shared. On threads and processes no lock is held
 while `push` works: pushes may overlap and shards need not agree on a version, which is what the algorithms built on it
 accept. `exchange` works under a lock for each shard, as Stooke & Abbeel 2018 do over learners. On processes the vector
-lies in shared memory, where workers read and write it themselves, and counts need no message either. Across hosts it
-becomes a service per shard.
+lies in shared memory, where workers read and write it themselves, and counts need no message either. On the nodes of a
+cluster lies a piece of it each: `engines.cluster.spread`.
 """
 
 from collections import deque
@@ -35,7 +35,7 @@ from shoal.engines.wires.numbers import (
     Rule,
 )  # fmt: skip
 from shoal.engines.worker import Worker, here
-from shoal.errors import ConfigError, ShoalError
+from shoal.errors import ConfigError
 
 if TYPE_CHECKING:
     from shoal.engines.system import System
@@ -82,19 +82,24 @@ class Vector(Wire):
             raise ConfigError(f"vector of shape {first.shape} in {shards} shards: flat params, 1 to N shards")
         rows, form = moments_given(moments, first.size)
         form = Form(first.size, first.dtype.str, form, shards, locked)
-        buffer, self.segment = self.kernel.allocate(form.nbytes)
-        self.numbers = Numbers(buffer, form, rule)
-        self.numbers.begin(first, rows, version, samples)
-        self.locks: ChunkLocks = self.kernel.chunk_locks(self.segment, shards)
+        self.form = form
         self._line = VersionLine(self, system.group(source or owner), source or owner)
         self._source, self.max_lag = source, max_lag
         self._lanes: dict[Worker, int] = {}
         self._seen: dict[Worker, tuple[int, int]] = {}
         self._told = np.zeros((LANES, 8), np.int64)
+        self._begin(rule, first, rows, version, samples)
         self.ledger.row(self.path, owner, source or ANY_ROLE, "PARAM", self.kernel.via)
         if source is not None:
             self.ledger.row(self.path, source, owner, "GRAD", self.kernel.via)
         self.ledger.ask_before_reading(self.settle)
+
+    def _begin(self, rule: Rule, first: np.ndarray, moments: np.ndarray | None, version: int, samples: int) -> None:
+        """Put the first numbers and counts where workers find them."""
+        buffer, self.segment = self.kernel.allocate(self.form.nbytes)
+        self.numbers = Numbers(buffer, self.form, rule)
+        self.numbers.begin(first, moments, version, samples)
+        self.locks: ChunkLocks = self.kernel.chunk_locks(self.segment, self.form.shards)
 
     def pull(self, at_least: int = 0) -> tuple[np.ndarray, int]:
         """A copy of the params [N], and the number of pushes in them (at least: others may push meanwhile).
@@ -106,7 +111,7 @@ class Vector(Wire):
         """
         worker = here()
         version = self.reach(at_least)
-        flat = self._copied()[0] if self.numbers.form.locked else self.numbers.flat.copy()
+        flat = self._copied()[0] if self.form.locked else self.numbers.flat.copy()
         if self._seen.get(worker) != (version, worker.epoch):
             self._seen[worker] = (version, worker.epoch)
             if self._role(worker)[0] != self.owner:
@@ -128,10 +133,18 @@ class Vector(Wire):
                     words[WANTED] = min(self._line.waited_for, default=NEVER)
         return self.version
 
-    def reached(self) -> None:
-        """Wake those who wait for what was pushed by now."""
+    def reached(self, version: int) -> None:
+        """Wake those who wait for this version or an earlier one."""
         with self.kernel.lock:
-            self._line.reached(self.version)
+            self._line.reached(version)
+
+    def heard(self, version: int) -> None:
+        """A worker in another process has pushed."""
+
+    @property
+    def latest(self) -> int:
+        """The version, for who measures lags against it."""
+        return self.version
 
     def push(self, grad: np.ndarray, version: int, rate: float = 1.0, samples: int = 0) -> int:
         """Apply a gradient [N] (or [m, N], if the rule takes several) made from the params of that version; returns the
@@ -144,9 +157,7 @@ class Vector(Wire):
           samples: how many the gradient stands for; their sum is `samples`, those of rejected gradients included.
         """
         worker, numbers = here(), self.numbers
-        numbers.refuse_shape(grad)
-        if numbers.form.locked:
-            raise ShoalError(f"{worker} pushes to a vector under locks: use exchange")
+        self.form.refuse(worker, grad, "push")
         lane, lag = self.lane_of(worker), self.version - version
         if self.max_lag is not None and lag > self.max_lag:
             numbers.reject(lane, lag, samples, grad.nbytes)
@@ -166,9 +177,7 @@ class Vector(Wire):
         Args: see `push`.
         """
         worker, numbers = here(), self.numbers
-        numbers.refuse_shape(grad)
-        if not numbers.form.locked:
-            raise ShoalError(f"{worker} exchanges with a vector without locks: declare it locked, or use push")
+        self.form.refuse(worker, grad, "exchange")
         lane, lag = self.lane_of(worker), self.version - version
         out, index = numbers.blank(), self._role(worker)[1]
 
@@ -199,7 +208,7 @@ class Vector(Wire):
 
     def moments(self) -> np.ndarray:
         """A copy of the moments [k, N] or [workers, k, N], for checkpoints."""
-        return self.numbers.as_given(self._copied()[1:])
+        return self.form.as_given(self._copied()[1:])
 
     def _copied(self) -> np.ndarray:
         """Params and moments; where chunks are exchanged, each under its lock."""
@@ -228,8 +237,16 @@ class Vector(Wire):
                 if number >= LANES:
                     raise ConfigError(f"more than {LANES} workers of {self.path} use one vector; use fewer")
                 self._lanes[worker] = number
-                self.numbers.words[USED] = number + 1
+                self._use_lanes(number + 1)
         return number
+
+    def facts(self, worker: Worker) -> dict[str, Any]:
+        """What the worker must know to pull and push by itself."""
+        role, index = self._role(worker)
+        return {
+            "form_of": self.form.facts, "lane": self.lane_number(worker), "index": index,
+            "is_owner": role == self.owner, "max_lag": self.max_lag,
+        }  # fmt: skip
 
     def lane_of(self, worker: Worker) -> Lane:
         """The worker's own counts."""
@@ -237,9 +254,10 @@ class Vector(Wire):
 
     def settle(self) -> None:
         """Bring the ledger up to date with the lanes."""
-        size = self.numbers.flat.nbytes
-        for worker, number in list(self._lanes.items()):
-            now, told = np.array(self.numbers.lane(number)), self._told[number]
+        size, lanes = self.form.size * np.dtype(self.form.dtype).itemsize, list(self._lanes.items())
+        counts = self._counts(len(lanes))
+        for worker, number in lanes:
+            now, told = counts[number], self._told[number]
             new = now - told
             self._told[number] = now
             if new[PULLS]:
@@ -250,9 +268,16 @@ class Vector(Wire):
                 row.add_many(pushed, 0, (new[LAG_SUM], now[LAG_MAX]))
                 row.bytes += int(new[SENT])
 
+    def _use_lanes(self, count: int) -> None:
+        self.numbers.words[USED] = count
+
+    def _counts(self, lanes: int) -> np.ndarray:
+        """What the first lanes have counted, [lanes, 8]."""
+        return np.array([self.numbers.lane(number) for number in range(lanes)], np.int64)
+
     def _tell_who_waits(self) -> None:
         if self.numbers.words[WANTED] <= self.version:
-            self.reached()
+            self.reached(self.version)
 
     def _role(self, worker: Worker) -> tuple[str, int]:
         return worker.roles.get(self.path, (worker.role, worker.index))
