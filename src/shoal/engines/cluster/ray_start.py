@@ -83,6 +83,7 @@ def join(ray: Any, address: str) -> None:
         joining.start()
         joining.join(JOIN_S)
     if joining.is_alive():
+        hush_for_good()
         raise ConfigError(
             f"{address} is no head of a Ray cluster that answers within {JOIN_S:g} s; look at the address, and at "
             "the token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
@@ -120,11 +121,23 @@ def in_time(seconds: float, fn: Callable[[], Any]) -> None:
 def hushed() -> Iterator[None]:
     """Without what Ray's own code writes to standard error meanwhile: what went wrong is raised as well."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    kept = os.dup(2)
+    _to_nowhere()
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def hush_for_good() -> None:
+    """Ray goes on trying in a thread that nobody can end; only Python itself may write to standard error any more."""
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    _to_nowhere()
+
+
+def _to_nowhere() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
