@@ -2,7 +2,6 @@
 """A cluster without Ray: nodes on this machine, each an agent in a process of its own, for tests of what nodes do."""
 
 import atexit
-import functools
 import json
 import subprocess
 import sys
@@ -81,9 +80,18 @@ class LocalCluster(Even):
                 agent.wait()
 
 
-@functools.cache
+_shared: list[LocalCluster] = []
+
+
 def two_nodes() -> LocalCluster:
-    """A cluster that all tests of this process share."""
-    cluster = LocalCluster(2)
-    atexit.register(cluster.close)
-    return cluster
+    """A cluster that the tests of a file share."""
+    if not _shared:
+        _shared.append(LocalCluster(2))
+    return _shared[0]
+
+
+@atexit.register
+def end_shared() -> None:
+    """Its end."""
+    while _shared:
+        _shared.pop().close()

@@ -2,6 +2,7 @@
 """One compilation cache for all tests, a time budget for each folder of tests, and the option --evidence."""
 
 import os
+import sys
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -35,6 +36,14 @@ def fresh_server():
     for launcher in launch._shared:
         launcher.close()
     launch._shared.clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_nodes_left():
+    """Nodes that the tests of a file have shared end with that file."""
+    yield
+    if "clusters" in sys.modules:
+        sys.modules["clusters"].end_shared()
 
 
 def folder_of(nodeid: str) -> str:

@@ -37,9 +37,9 @@ def config_of(architecture: str, env: str, actors: int) -> Any:
     return dataclasses.replace(presets.preset(architecture, spec), **fields)
 
 
-def measured(architecture: str, env: str, actors: int, cluster: Any, seconds: float) -> dict[str, float]:
-    """Steps a second and mean lag of one run."""
-    module, config = registry.load(architecture), config_of(architecture, env, actors)
+def run_for(architecture: str, env: str, config: Any, cluster: Any, seconds: float) -> dict[str, float]:
+    """Steps a second and mean lag of one run, from when it has settled."""
+    module = registry.load(architecture)
     parts = make_parts(module, config, envs.resolve(env), "auto")
     engine = make_engine("ray", cluster=cluster)
     engine.preload = preloads(parts.agent, module, config)
@@ -50,7 +50,7 @@ def measured(architecture: str, env: str, actors: int, cluster: Any, seconds: fl
     wall = last.now - first.now
     return {
         "steps_per_s": (last.env_steps - first.env_steps) / wall,
-        "cores": (last.usage.cpu_s - first.usage.cpu_s) / wall,
+        "main_cores": (last.usage.cpu_s - first.usage.cpu_s) / wall,
         "lag": sum(window.lags) / max(1, len(window.lags)),
     }
 
@@ -71,7 +71,8 @@ def main() -> None:
             for label, env in ENVIRONMENTS.items():
                 for architecture in ARCHITECTURES:
                     for actors in counts:
-                        run = measured(architecture, env, actors, cluster, seconds)
+                        config = config_of(architecture, env, actors)
+                        run = run_for(architecture, env, config, cluster, seconds)
                         found.setdefault((label, architecture, actors), []).append(run)
                         print(label, architecture, actors, run, flush=True)
     rows, table = [], []

@@ -94,6 +94,11 @@ def parts_of(architecture: str, config: Any, env: str = "", network: str = "auto
     return make_parts(module, config, factory, network)
 
 
+def engine_named(name: str, order: str = "free", cluster: Any = None, **settings: Any) -> Engine:
+    """An engine; one of nodes has two of its own, or those given."""
+    return make_engine(name, order=order, cluster=(cluster or two_nodes()) if name == "ray" else None, **settings)
+
+
 def run_small(
     architecture: str,
     engine: str,
@@ -105,7 +110,7 @@ def run_small(
 ) -> Run:
     """The architecture's own `run`, on the named engine, for about `updates` updates."""
     module, config = registry.load(architecture), config_of(architecture, updates, **fields)
-    run = Run(make_engine(engine, order=order, cluster=cluster or two_nodes() if engine == "ray" else None))
+    run = Run(engine_named(engine, order, cluster))
     run.engine.on_note = run.note
     parts = parts_of(architecture, config) if parts is None else parts
     if engine in IN_PROCESSES:

@@ -10,13 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from architectures.small import Run
+from architectures.small import Run, engine_named
 from architectures.test_fingerprints import CENTRES, ENGINES, FREE, crossings, faults
 from shoal import envs
 from shoal.agents.lessons import PolicyLesson, rewards_to_go
 from shoal.architectures import pg
 from shoal.architectures.assemble import make_parts, preloads
-from shoal.engines import make_engine, system
+from shoal.engines import IN_PROCESSES, make_engine, system
 from shoal.placement.twins import twin_parts
 from shoal.training import resume
 from training.runs import checkpoints, train, untimed_rows
@@ -57,8 +57,8 @@ def ran(step, engine="inline", visits=3, parts=None, env="CartPole-v1", timing=N
     """A run of some visits; `timing` goes to the engine."""
     config = config_of(step, **fields)
     parts = parts_of(config, env) if parts is None else parts
-    run = Iterations(make_engine(engine, **(timing or {})), visits)
-    if engine == "processes":
+    run = Iterations(engine_named(engine, **(timing or {})), visits)
+    if engine in IN_PROCESSES:
         run.engine.preload = preloads(parts.agent, pg, config)
     run.engine.run(pg.run, config, parts, None, run.visit)
     return run
@@ -165,7 +165,7 @@ def test_without_barriers_and_with_one_actor_e_is_d():
 @pytest.mark.parametrize(
     ("step", "engine"),
     [
-        pytest.param(step, engine, marks=[pytest.mark.slow] if engine == "processes" and step in "abe" else [])
+        pytest.param(step, engine, marks=[pytest.mark.slow] if engine in IN_PROCESSES and step in "abe" else [])
         for step in STEPS
         for engine in ENGINES
     ],
@@ -180,7 +180,7 @@ def test_each_step_shows_its_fingerprint(step, engine):
     wrong = {"a": "c", "b": "e", "c": "a", "d": "f", "e": "d", "f": "a"}[step]
     assert faults("pg", rows, step=wrong)
     pids = {place["pid"] for place in run.engine.pids}
-    assert len(pids) == (2 + CENTRES.get("pg", 0) if engine == "processes" else 0)
+    assert len(pids) == (2 + CENTRES.get("pg", 0) if engine in IN_PROCESSES else 0)
     lags = np.concatenate(run.lags)
     assert lags.max() == 0 if step in "abcd" else lags.max() > 0 or engine in FREE
 

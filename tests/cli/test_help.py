@@ -55,7 +55,7 @@ def test_version_and_lists():
     assert shoal("--version").out.strip() == package.__version__
     assert [line.split()[0] for line in shoal("list", "architectures").out.splitlines()] == list(registry.ARCHITECTURES)
     engines = [line.split()[0] for line in shoal("list", "engines").out.splitlines()]
-    assert engines == ["inline", "threads", "processes", "simulated"]
+    assert engines == ["inline", "threads", "processes", "ray", "simulated"]
     envs = shoal("list", "envs").out
     assert "  CartPole-v1\n" in envs
     assert "  ale:pong\n" in envs

@@ -90,6 +90,8 @@ def test_first_ready_gives_the_same_data(case, opened):
             for name in ("reward", "terminated", "truncated", "valid"):
                 assert getattr(rows, name)[position] == getattr(expected, name)[at]
         for slot in rows.slots[:: 1 if steps.min() % 2 else -1]:  # some orders
+            if steps[slot] == len(expected.reward) - 1:
+                continue  # on a busy machine one may be far behind
             action = actions(env, steps[slot], 0, read_at(expected.obs, steps[slot]))
             env.send(action[slot : slot + 1], np.array([slot]))
 

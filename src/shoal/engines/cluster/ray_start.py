@@ -13,7 +13,7 @@ from typing import Any
 from shoal.engines.cluster.ray_faults import explained
 from shoal.errors import ConfigError
 
-JOIN_S = 10.0
+JOIN_S = 20.0
 """seconds to reach a cluster"""
 LOOPBACK = "127.0.0.1"
 SEAT = "shoal_worker"
