@@ -30,6 +30,8 @@ MODULES = (
     "benchmarks.learning.on_device",
     "benchmarks.learning.scaling",
     "benchmarks.learning.replay_scaling",
+    "benchmarks.throughput.cluster",
+    "benchmarks.scaling.cluster",
     "benchmarks.throughput.pong",
     "benchmarks.throughput.samplers",
     "benchmarks.throughput.replay",
