@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the simulated engine says of the layouts that `benchmarks.scaling.cluster` measured, and of clusters not at hand.
+"""What the simulated engine says of the layouts that `benchmarks.scaling.cluster` measured, and of larger clusters.
 
 Parts of both environments are measured first, on one machine. Both nodes of the measured cluster share this machine's
 cores, so they are predicted as one machine with processes; what a message costs more between nodes is left out. Larger
