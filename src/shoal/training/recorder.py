@@ -76,6 +76,7 @@ class Recorder:
         self._seconds: dict[str, float] = {}
         self._fills: dict[str, tuple[float, int]] = {}
         self._losses = self._env_losses = 0
+        self._lost: dict[str, int] = {}
 
     def attach(self, engine: Engine, flow: FlowRecord, state: LearnerState, until: int) -> None:
         """Begin a segment on a fresh engine, from `state`, which ends when `until` env_steps were received."""
@@ -83,6 +84,7 @@ class Recorder:
         self._wall_base = self.progress.wall_s
         self._row_steps, self._row_s, self._view_s, self._saved_s = state.env_steps, 0.0, 0.0, 0.0
         self._losses = self._env_losses = 0
+        self._lost = {}
         self._seconds, self._fills = {}, {}
         engine.on_note = self._note
 
@@ -277,6 +279,11 @@ class Recorder:
         for line in losses[self._losses :]:
             self.run.log(line)
         self._losses = len(losses)
+        lost = self.engine.lost_messages()
+        if lost != self._lost:
+            counts = ", ".join(f"{count} {message}" for message, count in lost.items())
+            self.run.log(f"messages lost with the nodes that they lay on, so far: {counts}")
+            self._lost = lost
         return self._losses
 
     def _log_restarts(self) -> int:

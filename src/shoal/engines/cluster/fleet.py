@@ -275,6 +275,9 @@ class Fleet:
         node.shelf, node.shards = tuple(hello["shelf"]), tuple(hello["shards"])
         stream.send({"got": node.talk.received, "compress": self.shelf.compress})
         node.talk.attach(stream, hello["got"])
+        if node.talk.connections > 1:
+            sent = f"{node.talk.sent_again} messages sent again so far"
+            self.note(f"node {node.name} is connected anew: connection {node.talk.connections}, {sent}")
         try:
             if not node.there.is_set():
                 for shelf in list(self._gone):
