@@ -239,17 +239,19 @@ def test_a_node_that_starts_no_child_says_why(fleet):
     assert fleet.nodes["n"].children == {}
 
 
-def test_goodbye_is_heard_before_the_connection_ends():
+def test_goodbye_is_heard_before_the_connection_ends(monkeypatch):
     """Though the node has said much that nobody has read yet."""
+    monkeypatch.setattr(fleets, "BYE_S", 60.0)
     fleet = Fleet(LOOPBACK)
     fleet.expect("n")
     fake = Fake(fleet)
     fake.welcome()
+    assert fleet.nodes["n"].there.wait(60)
     closing = threading.Thread(target=fleet.close)
     closing.start()
     for _ in range(100):
         fake.say(NOTHING)
     assert fake.until("bye")
     fake.stream.close()
-    closing.join(5)
+    closing.join(60)
     assert not closing.is_alive()

@@ -7,6 +7,7 @@ RoleFailed  a worker of the scope raised; the scope's body receives this, chaine
 Deadlock    every worker waits for another one
 MessageLost what it was to get lay on a node that is gone
 LearnerLost a learner that others step together with is gone
+WouldWait   what was to be done at once cannot be; inside engines only
 """
 
 from shoal.errors import HangError, ShoalError
@@ -14,6 +15,10 @@ from shoal.errors import HangError, ShoalError
 
 class Stopped(BaseException):
     """This worker is asked to end: raised by its next primitive, or by the wait it is in."""
+
+
+class WouldWait(BaseException):
+    """Who does this for a worker must not wait: nothing was done, and the worker's own thread will do it."""
 
 
 class Ended(ShoalError):

@@ -14,6 +14,7 @@ from typing import Any
 import shoal
 from shoal.engines.cluster.attendant import Attendant
 from shoal.engines.cluster.frames import Absent, Cut, Frame, Refused, dial
+from shoal.engines.cluster.gathering import Gathering, apart
 from shoal.engines.cluster.lasting import Lasting
 from shoal.engines.cluster.shards import ShardServer
 from shoal.engines.cluster.shelf import Shelf
@@ -47,6 +48,7 @@ class Agent:
         sys.path[:] = [*path, *(p for p in sys.path if p not in path)]
         self._shelf, self._shards = Shelf(host, secret), ShardServer(host, secret)
         self._talk = Lasting()
+        self._gathering = Gathering(self._talk.send)
         self._children: dict[int, Attendant] = {}
         self._for_main: set[str] = set()
         self._over = threading.Event()
@@ -126,12 +128,19 @@ class Agent:
         for key in header.get("drop", ()):
             self._shelf.drop(key)
         op = header["op"]
-        if op == "tell":
-            attendant = self._children.get(header["child"])
-            if attendant is not None:
-                attendant.tell(header["told"], frame.data)
+        if op == "answers":
+            self._gathering.answered()
+            for told, data in apart(header, frame.data):
+                self._tell(told, data)
+        elif op == "tell":
+            self._tell(header, frame.data)
         elif op != "drop":
             getattr(self, f"_{op}")(header)
+
+    def _tell(self, header: dict[str, Any], data: bytes) -> None:
+        attendant = self._children.get(header["child"])
+        if attendant is not None:
+            attendant.tell(header["told"], data)
 
     def _preload(self, header: dict[str, Any]) -> None:
         self._modules = header["modules"]
@@ -151,7 +160,7 @@ class Agent:
         except Exception as error:  # noqa: BLE001 the main process decides what follows
             self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})
             return
-        self._children[number] = Attendant(number, child, page, self._shelf, self._talk.send, self._for_main)
+        self._children[number] = Attendant(number, child, page, self._shelf, self._gathering.say, self._for_main)
         if number in self._closed:  # it took too long
             self._close(header)
             return

@@ -3,10 +3,11 @@
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from shoal.engines.cluster.gathering import Said
 from shoal.processes.launch import describe_exit
 from shoal.processes.link import Hangup, Message
 from shoal.processes.status import InEnv
@@ -21,23 +22,56 @@ class FarLink:
     def __init__(self, child: "FarChild"):
         self._child = child
         self._come: SimpleQueue[Message | None] = SimpleQueue()
+        self._delivered, self._read, self._reading = 1, 0, 1
+        """messages handed to the shadow, those it is done with, and how many it has in hand: at first, the call"""
+        self._answers: list[Said] | None = None
+        """where answers go while a message is seen to at once"""
+        self.at_once: Callable[[Message], Message | None] | None = None
+        """sees to a message without the shadow's thread, which has nothing else to do; gives back what has to wait"""
 
     def send(self, header: dict[str, Any], data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         """Send one message. Raises Hangup when the child has ended."""
         if self._child.ended.is_set():
             raise Hangup("the child has ended")
-        self._child.node.say({"op": "tell", "child": self._child.number, "told": header}, data)
+        message = {"op": "tell", "child": self._child.number, "told": header}
+        if self._answers is None:
+            self._child.node.say(message, data)
+        else:
+            self._answers.append((message, data))
 
     def receive(self) -> Message:
         """The next message; waits for it. Raises Hangup when the child has ended and all was read."""
+        self._read += self._reading
+        self._reading = 0
         message = self._come.get()
         if message is None:
             self._come.put(None)
             raise Hangup("the child has ended")
+        self._reading = 1
         return message
+
+    @property
+    def idle(self) -> bool:
+        """Whether the shadow's thread waits for a message, and none is on its way to it."""
+        return self._read == self._delivered
+
+    def hear(self, message: Message, answers: list[Said]) -> None:
+        """A message has come. The shadow's thread gets it, unless it can be done here and now: handing every message
+        from thread to thread would cost the main process more than what is done with it."""
+        if self.at_once is None or not self.idle:
+            self.deliver(message)
+            return
+        self._answers = answers
+        try:
+            left = self.at_once(message)
+        finally:
+            self._answers = None
+        if left is not None:
+            self.deliver(left)
 
     def deliver(self, message: Message | None) -> None:
         """What has come, or None at the end."""
+        self._delivered += message is not None
         self._come.put(message)
 
     def drain(self) -> list[Message]:

@@ -14,6 +14,7 @@ from typing import Any
 import shoal
 from shoal.engines.cluster.far import FarChild
 from shoal.engines.cluster.frames import Frame, Listener, Stream
+from shoal.engines.cluster.gathering import Said, apart, together
 from shoal.engines.cluster.lasting import Lasting
 from shoal.engines.cluster.shelf import Shelf
 from shoal.engines.faults import Lost
@@ -85,8 +86,16 @@ class Node:
         self.say({"op": "close", "child": child.number})
 
     def hear(self, frame: Frame) -> None:
-        """A message of its agent: of the node, or of one of its children."""
-        header = frame.header
+        """A message of its agent: of the node, of one of its children, or of several, who are answered together."""
+        if frame.header["op"] != "messages":
+            self._hear_one(frame.header, frame.data, [])
+            return
+        answers: list[Said] = []
+        for header, data in apart(frame.header, frame.data):
+            self._hear_one(header, data, answers)
+        self.say(*together("answers", answers))
+
+    def _hear_one(self, header: dict[str, Any], data: bytes, answers: list[Said]) -> None:
         if "child" not in header:
             getattr(self, f"_{header['op']}")(header)
             return
@@ -95,7 +104,7 @@ class Node:
             self._leave(header.get("said", {}))
             return
         if header["op"] == "said":
-            child.link.deliver(Message(header["said"], frame.data, []))
+            child.link.hear(Message(header["said"], data, []), answers)
         elif header["op"] == "born":
             child.pid = header["pid"]
             child.born.set()

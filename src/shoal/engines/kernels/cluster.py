@@ -10,6 +10,7 @@ from typing import Any
 
 from shoal.engines.cluster.fleet import NodeLost
 from shoal.engines.cluster.spread import SpreadVector
+from shoal.engines.faults import WouldWait
 from shoal.engines.kernels.base import Kernel
 from shoal.engines.kernels.processes import FixedProcessKernel, Processes, seat_of
 from shoal.engines.kernels.threaded import ThreadedKernel
@@ -63,6 +64,11 @@ class Cluster(Processes):
 
 class FreeClusterKernel(Cluster, ThreadedKernel):
     """A cluster in free order. Shared vectors lie on its nodes."""
+
+    def park(self, worker: Worker, what: str, detail: str = "", deadline: float | None = None) -> bool:
+        if worker.shadow is not None and not worker.shadow.patient:
+            raise WouldWait
+        return super().park(worker, what, detail, deadline)
 
     def vector(self, *args: Any) -> Vector:
         return SpreadVector(self._cluster, *args)

@@ -12,12 +12,17 @@ from typing import Any
 
 from shoal.engines.cluster.fleet import Node
 from shoal.engines.cluster.shelf import Place, Shelf
-from shoal.engines.faults import MessageLost
+from shoal.engines.faults import MessageLost, WouldWait
 from shoal.engines.remote.parcel import Parcel
 from shoal.engines.remote.shadow import Header, Shadow
+from shoal.engines.worker import current
 from shoal.processes import codec
-from shoal.processes.link import Message
+from shoal.processes.link import Hangup, Message
 
+AT_ONCE = ("put", "pull", "publish", "reply", "attribute", "wait", "pushed", "reached")
+"""operations that are done, or refused, without waiting, and leave nothing behind where they would have to"""
+TAKEN = ("returned", "notes", "spent", "segment")
+"""fields of a message that count once"""
 Recover = Callable[[], list[Any] | None]
 """what to do when an item is lost on its way to a child; gives what takes its place"""
 
@@ -61,6 +66,35 @@ class FarShadow(Shadow):
         """by the numbers of what was lent"""
         self._recover: Recover | None = None
         """of what is being lent"""
+        self.patient = True
+        """whether its worker may wait: not on the thread that hears all of a node's children"""
+        if not kernel.fixed:
+            child.link.at_once = self._at_once
+
+    def _at_once(self, message: Message) -> Message | None:
+        """Do what a message asks for on the thread that has received it; the message again if that would mean to wait.
+
+        The shadow's own thread waits for messages meanwhile.
+        """
+        header = message.header
+        fetches = header["op"] == "reply" and "lies" in header
+        if header["op"] not in AT_ONCE or fetches or self._worker.shadow is not self:
+            return message
+        self._take_over(message)
+        item = self._parcel(message) if "form" in header else None
+        again = message._replace(header={**{name: header[name] for name in header if name not in TAKEN}, "item": item})
+        token = current.set(self._worker)
+        self.patient = False
+        try:
+            self._do(again)
+        except WouldWait:
+            return again
+        except Hangup:
+            return None
+        finally:
+            self.patient = True
+            current.reset(token)
+        return None
 
     def _take_segment(self, message: Message) -> None:
         for number in message.header.get("returned", ()):
@@ -68,6 +102,8 @@ class FarShadow(Shadow):
 
     def _parcel(self, message: Message) -> Parcel:
         header = message.header
+        if "item" in header:  # it was opened before
+            return header["item"]
         if "lies" not in header:
             return Parcel.inside(header["form"], message.data, header["weight"])
         place = Place(self._node.shelf, header["lies"], header["size"])

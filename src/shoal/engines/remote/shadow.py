@@ -8,6 +8,7 @@ deadlocks, failures and restarts are what they are on threads; only the work bet
 import itertools
 from typing import Any
 
+from shoal.engines.faults import WouldWait
 from shoal.engines.remote.errors import decode, encode
 from shoal.engines.remote.parcel import Parcel
 from shoal.engines.system import System, system
@@ -75,7 +76,7 @@ class Shadow:
             if self._failed is not None:
                 raise self._failed
             getattr(self, f"_{op}")(message.header, item)
-        except Hangup:
+        except (Hangup, WouldWait):
             raise
         except BaseException as error:  # noqa: BLE001 it is the child's: its program decides what follows
             if quiet:
