@@ -31,6 +31,7 @@ MODULES = (
     "benchmarks.learning.scaling",
     "benchmarks.learning.replay_scaling",
     "benchmarks.throughput.cluster",
+    "benchmarks.throughput.cluster_many",
     "benchmarks.scaling.cluster",
     "benchmarks.throughput.pong",
     "benchmarks.throughput.samplers",

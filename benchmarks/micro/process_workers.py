@@ -45,6 +45,15 @@ def produce(_index: int, trajectories: Any, size: int) -> None:
         trajectories.put(item, 0)
 
 
+def hand_over_asleep(_index: int, store: Any, trajectories: Any, sleep_s: float) -> None:
+    """An actor whose environments only sleep."""
+    item = trajectory_of(3_000)
+    while True:
+        _, version = store.pull()
+        time.sleep(sleep_s)
+        trajectories.put(item, version)
+
+
 def follow(_index: int, store: Any, times: Any) -> None:
     """Pull every version, and once more: when it was there, and how long it took to pull what is there."""
     version = -1
