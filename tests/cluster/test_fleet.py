@@ -124,6 +124,20 @@ def test_a_silent_node_is_not_connected(fleet, monkeypatch):
     assert node.talk.connections == 2
 
 
+def test_a_node_that_stays_out_of_reach_is_given_up(fleet, monkeypatch):
+    """As one whose agent hangs while its machine is well."""
+    monkeypatch.setattr(fleets, "GIVEN_UP_S", 0.5)
+    hung, other = fleet.expect("hung"), fleet.expect("n")
+    agents = [Fake(fleet, name) for name in ("hung", "n")]
+    for agent in agents:
+        agent.welcome()
+    assert until(lambda: hung.connected and other.connected)
+    hung.talk.cut()
+    assert until(lambda: hung.lost is not None)
+    assert fleet.notes == ["node hung is out of reach for 0.5 s"]
+    assert other.lost is None
+
+
 def test_nodes_that_are_not_wanted_are_told_to_end(fleet):
     assert Fake(fleet, "stranger").welcome() == {"over": "nobody expects it"}
     fleet.expect("n")

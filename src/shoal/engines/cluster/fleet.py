@@ -27,6 +27,9 @@ BIRTH_S = 90.0
 """seconds that a node may take to start a child"""
 SILENCE_S = 10.0
 """seconds without a word after which a connection is taken for dead"""
+GIVEN_UP_S = 130.0
+"""seconds out of reach after which a node is taken for lost, whatever Ray says of its machine: a little more than an
+agent goes on without the main process, so no worker of it runs any more"""
 BYE_S = 2.0
 """seconds that nodes have to hang up"""
 
@@ -50,6 +53,8 @@ class Node:
         self.talk = Lasting()
         self.newest: Stream | None = None
         """its last connection; those before are of no use"""
+        self.reached = time.monotonic()
+        """when it was last seen connected"""
         self.door = threading.Lock()
         """held by the thread that receives: the next one waits until it has done what came over the last connection"""
         self.children: dict[int, FarChild] = {}
@@ -75,6 +80,8 @@ class Node:
 
     def tick(self) -> None:
         """Now and then: what it may forget, and a sign of life."""
+        if self.connected:
+            self.reached = time.monotonic()
         if not self.talk.busy:  # one node's full connection must not silence the others'
             self.say({"op": "drop"})
 
@@ -304,6 +311,9 @@ class Fleet:
         while not self._over.wait(TICK_S):
             for node in self.live:
                 node.tick()
+                if time.monotonic() - node.reached > GIVEN_UP_S:
+                    why = f"is out of reach for {GIVEN_UP_S:g} s"
+                    threading.Thread(target=self.lose, args=(node.name, why), name="cluster loss", daemon=True).start()
 
 
 def require_nodes(fleet: Fleet) -> list[Node]:
