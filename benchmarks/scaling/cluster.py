@@ -2,7 +2,8 @@
 """PPO and IMPALA on a Ray cluster of two raylets with 2, 8 and 32 actors.
 
 CartPole wants cores from the first actor on; an environment that sleeps 5 ms wants hardly any. Efficiency is steps a
-second against those of two actors, by the number of actors. All layouts take turns in every repeat.
+second against those of two actors, by the number of actors. PPO runs in lock-step, where actors wait for its updates,
+and with its sampler beside its learner, where they do not. All layouts take turns in every repeat.
 """
 
 import dataclasses
@@ -21,12 +22,14 @@ from shoal.placement.trial import Window
 MODULE = "benchmarks.scaling.cluster"
 ENVIRONMENTS = {"CartPole": "CartPole-v1", "asleep 5 ms": "benchmarks.peers.sleeping:Sleeping"}
 ARCHITECTURES = ("ppo", "impala")
+LAYOUTS = (("ppo", "serial"), ("ppo", "async"), ("impala", "serial"))
+"""architecture and sampler"""
 ACTORS = (2, 8, 32)
 GOAL = 0.9
 ENDLESS = 10**12
 
 
-def config_of(architecture: str, env: str, actors: int) -> Any:
+def config_of(architecture: str, env: str, actors: int, sampler: str = "serial") -> Any:
     """One environment an actor where they sleep, eight where they compute."""
     spec = envs.resolve(env).spec
     fields: dict[str, Any] = {"num_actors": actors, "env_steps": ENDLESS, "anneal_learning_rate": False}
@@ -34,7 +37,7 @@ def config_of(architecture: str, env: str, actors: int) -> Any:
         fields |= {"envs_per_actor": 1, "unroll_length": 32}
     if architecture == "impala":
         fields |= {"batch_trajectories": max(2, actors // 2), "queue_slots": actors}
-    return dataclasses.replace(presets.preset(architecture, spec), **fields)
+    return dataclasses.replace(presets.preset(architecture, spec), sampler=sampler, **fields)
 
 
 def run_for(architecture: str, env: str, config: Any, cluster: Any, seconds: float) -> dict[str, float]:
@@ -55,36 +58,39 @@ def run_for(architecture: str, env: str, config: Any, cluster: Any, seconds: flo
     }
 
 
+def measure(seconds: float, repeats: int, counts: tuple[int, ...]) -> dict[tuple[str, str, str, int], list[dict]]:
+    """By environment, architecture, sampler and actors: every repeat."""
+    found: dict[tuple[str, str, str, int], list[dict]] = {}
+    with two_raylets(cpus=64) as raylets, RayCluster(ClusterOptions(raylets.address)) as cluster:
+        for _ in range(repeats):
+            for label, env in ENVIRONMENTS.items():
+                for architecture, sampler in LAYOUTS:
+                    for actors in counts:
+                        config = config_of(architecture, env, actors, sampler)
+                        run = run_for(architecture, env, config, cluster, seconds)
+                        found.setdefault((label, architecture, sampler, actors), []).append(run)
+                        print(label, architecture, sampler, actors, run, flush=True)
+    return found
+
+
 def main() -> None:
     """Measure, print, keep."""
     parser = record.arguments(MODULE, __doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
-    repeats, seconds, counts = given.repeats, given.seconds, ACTORS
-    if given.quick:
-        repeats, seconds, counts = 1, 0.5, ACTORS[:2]
     began = record.conditions()
-    found: dict[tuple[str, str, int], list[dict[str, float]]] = {}
-    with two_raylets(cpus=64) as raylets, RayCluster(ClusterOptions(raylets.address)) as cluster:
-        for _ in range(repeats):
-            for label, env in ENVIRONMENTS.items():
-                for architecture in ARCHITECTURES:
-                    for actors in counts:
-                        config = config_of(architecture, env, actors)
-                        run = run_for(architecture, env, config, cluster, seconds)
-                        found.setdefault((label, architecture, actors), []).append(run)
-                        print(label, architecture, actors, run, flush=True)
+    found = measure(*((0.5, 1, ACTORS[:2]) if given.quick else (given.seconds, given.repeats, ACTORS)))
     rows, table = [], []
-    for (label, architecture, actors), runs in found.items():
+    for (label, architecture, sampler, actors), runs in found.items():
         rates = record.summarise([run["steps_per_s"] for run in runs])
-        base = record.summarise([run["steps_per_s"] for run in found[label, architecture, counts[0]]])
-        efficiency = rates["median"] / base["median"] / (actors / counts[0])
+        base = record.summarise([run["steps_per_s"] for run in found[label, architecture, sampler, ACTORS[0]]])
+        efficiency = rates["median"] / base["median"] / (actors / ACTORS[0])
         rows.append({
-            "environment": label, "architecture": architecture, "actors": actors, "steps_per_s": rates,
-            "lag": [run["lag"] for run in runs], "efficiency": efficiency,
+            "environment": label, "architecture": architecture, "sampler": sampler, "actors": actors,
+            "steps_per_s": rates, "lag": [run["lag"] for run in runs], "efficiency": efficiency,
         })  # fmt: skip
-        table.append((f"{architecture} {label}", actors, rates["median"], efficiency))
+        table.append((f"{architecture} {sampler} {label}", actors, rates["median"], efficiency))
     print(record.table(table, ("layout", "actors", "steps/s", "efficiency")))
     record.write("cluster_scaling", MODULE, quick=given.quick, began=began, goal=GOAL, rows=rows)
 
