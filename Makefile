@@ -13,10 +13,10 @@ TEST := $(VENV)/.test-installed
 FULL := $(VENV)/.full-installed
 TRAIN_RUN := runs/ppo-CartPole-v1-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help train test test-all lint bench bench-peers docs dist lock clean
+.PHONY: help train test test-all test-alone test-long test-cluster lint bench bench-peers docs dist lock clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shoal needs Python 3.11 or newer: make PYTHON=...")'
@@ -46,9 +46,17 @@ test: lint ## lint and every fast test, with a time budget per folder
 	$(BIN)/python -m pytest -m "alone and not slow" tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not alone" tests
 
-test-all: lint $(FULL) ## the same and the long checks; records what they prove for the table of systems
+test-all: lint test-alone test-long test-cluster ## the same and the long checks, an hour at most for each of the three
+
+test-alone: $(FULL) ## what measures this machine, so that nothing else may run beside it
 	$(BIN)/python -m pytest -m alone --evidence docs/evidence.json tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not alone" --evidence docs/evidence.json tests
+
+test-long: $(FULL) ## learning, failures and all else; records what is proved for the table of systems
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not alone" --evidence docs/evidence.json \
+		--ignore tests/cluster tests
+
+test-cluster: $(FULL) ## nodes of a cluster, with Ray and without, lost ones and bad networks among them
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not alone" tests/cluster
 
 lint: $(TEST) ## ruff, pyright, the import ladder and its walls
 	$(BIN)/ruff check .
