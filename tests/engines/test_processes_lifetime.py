@@ -100,6 +100,19 @@ def test_stop_by_who_watches_the_notes(kind):
 
 
 @on_both
+def test_a_watcher_of_notes_that_fails_ends_the_run(kind):
+    engine = engine_of(kind)
+
+    def watch(count) -> None:
+        if count == 3:
+            raise ValueError("the disk is full")
+
+    engine.on_note = watch
+    with pytest.raises(RoleFailed, match="the disk is full"):
+        engine.run(consume_for_ever, 2, programs.note_and_go_on)
+
+
+@on_both
 def test_stop_while_everybody_waits_for_a_worker_at_work(kind):
     engine = engine_of(kind)
     threading.Timer(0.3, engine.stop, ("now",)).start()

@@ -80,7 +80,10 @@ class FarShadow(Shadow):
         fetches = header["op"] == "reply" and "lies" in header
         if header["op"] not in AT_ONCE or fetches or self._worker.shadow is not self:
             return message
-        self._take_over(message)
+        try:
+            self._take_over(message)
+        except Exception as error:  # noqa: BLE001 of who takes notes: the worker is told, the others are heard on
+            self._failed = self._failed or error
         item = self._parcel(message) if "form" in header else None
         again = message._replace(header={**{name: header[name] for name in header if name not in TAKEN}, "item": item})
         token = current.set(self._worker)
