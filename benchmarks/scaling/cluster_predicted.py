@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the simulated engine says of the layouts that `benchmarks.scaling.cluster` measured, and of larger clusters.
 
-Parts of both environments are measured first, on one machine. Both nodes of the measured cluster share this machine's
-cores, so they are predicted as one machine with processes; what a message costs more between nodes is left out. Larger
-clusters have 32 cores a node, four actors on each, and links of 10 Gb/s with 50 us of delay: nobody has compared those.
+Parts of both environments are measured first, on one machine, messages over an agent among them. Both nodes of the
+measured cluster share this machine's cores and all actors are on one, so they are predicted as one machine on the
+engine ray. Larger clusters have 32 cores a node, four actors on each, and links of 10 Gb/s with 50 us of delay: nobody
+has compared those.
 """
 
 import json
@@ -13,7 +14,7 @@ from benchmarks import record
 from benchmarks.scaling.cluster import ARCHITECTURES, ENVIRONMENTS, config_of
 from shoal import envs
 from shoal.engines.clock import Stopwatch
-from shoal.placement.advise import add_traces, measure_parts
+from shoal.placement.advise import add_relayed, add_traces, measure_parts
 from shoal.placement.machines import machine_named
 from shoal.placement.prediction import predict
 from shoal.placement.profile import Profile
@@ -21,7 +22,7 @@ from shoal.placement.rounds import Rounds
 from shoal.placement.workload import make_workload
 
 MODULE = "benchmarks.scaling.cluster_predicted"
-PARTS_S, TRACE_S = 12.0, 4.0
+PARTS_S, TRACE_S, MESSAGES_S = 12.0, 4.0, 50.0
 NODES, ACTORS_A_NODE = (1, 10, 100, 1000), 4
 
 
@@ -33,7 +34,8 @@ def profile_of(env: str, *, quick: bool) -> Profile:
             workload, "auto", {}, 0.5 if quick else PARTS_S, rounds, Stopwatch(), lambda _: None
         )  # fmt: skip
         profile = rounds.again(profile, lambda: False)
-    return add_traces(profile, workload, ARCHITECTURES, 0.05 if quick else TRACE_S, lambda _: None)
+    profile = add_traces(profile, workload, ARCHITECTURES, 0.05 if quick else TRACE_S, lambda _: None)
+    return add_relayed(profile, 5.0 if quick else MESSAGES_S)
 
 
 def beside_measured(profiles: dict[str, Profile], quick: bool) -> list[dict[str, Any]]:
@@ -43,7 +45,7 @@ def beside_measured(profiles: dict[str, Profile], quick: bool) -> list[dict[str,
     for found in json.loads((folder / "cluster_scaling.json").read_text())["rows"]:
         profile, architecture = profiles[found["environment"]], found["architecture"]
         config = config_of(architecture, ENVIRONMENTS[found["environment"]], found["actors"])
-        guess = predict(profile, architecture, machine_named("here", profile), config)
+        guess = predict(profile, architecture, machine_named("here", profile), config, engine="ray")
         measured = found["steps_per_s"]["median"]
         rows.append({
             "environment": found["environment"], "architecture": architecture, "actors": found["actors"],

@@ -76,6 +76,7 @@ def test_profiles_are_merged(folder, capsys):
         (["--env", "CartPole-v1", "--merge", "a.json"], "--compare and --merge are of profiles"),
         (["--env", "CartPole-v1", "--profile", "a.json"], "give one of them"),
         (["--profile", "a.json", "--network", "lstm"], "are for measuring"),
+        (["--profile", "a.json", "--engine", "ray"], "--engine ray says what to measure"),
         (["--profile", "a.json", "--compare", "b.json", "--merge", "b.json"], "give one of them"),
         (["--profile", "a.json", "--merge", "b.json"], "say where to write it with --json"),
         (["--profile", "a.json", "--json", "out.json"], "--json writes what is measured or merged"),

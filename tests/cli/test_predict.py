@@ -111,6 +111,7 @@ def test_one_of_this_machine_is_not(tmp_path, capsys):
     [
         ([], "needs an architecture: a2c, ppo"),
         (["dqn"], "this profile has no costs of dqn's parts"),
+        (["ppo", "--engine", "ray"], "this profile has no costs of the engine ray; measure them with shoal advise"),
         (["ppq"], "architecture 'ppq' is unknown"),
         (["ppo", "--machine", "cray"], "machine 'cray' is unknown"),
         (["ppo", "--machine", "2x0"], "cores=0; it must be above 0"),

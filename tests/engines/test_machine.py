@@ -75,6 +75,11 @@ def test_a_server_takes_one_after_the_other_on_a_core_of_the_first_node():
     assert seconds_of(beside_it, [1], alone_each)[0] == 4.0
 
 
+def test_a_server_of_every_node_takes_one_after_the_other_of_its_own():
+    near = Work(1.0, server="agent", near=True)
+    assert seconds_of([near] * 4, [4, 4], over_two_nodes) == (2.0, [2.0, 2.0])
+
+
 def test_an_interpreter_that_others_want_costs_more_to_have():
     handed = Work(1.0, python=1.0, handing=0.5)
     assert seconds_of([handed], [2])[0] == 1.0

@@ -2,6 +2,7 @@
 """Profiles with round numbers, as if measured."""
 
 from shoal.architectures import registry
+from shoal.placement.messages import Handling, Relayed
 from shoal.placement.profile import VERSION, Beside, Curve, EnvFacts, Flops, Point, Profile, Trace, Trial
 from shoal.types import ArraySpec
 
@@ -72,6 +73,19 @@ def profile(*, step=(50e-6, 1e-6), step_cores=1.0, gain=1.0, inference=None, upd
         "measured_s": 20.0,
     }
     return Profile(**values | changes)
+
+
+def handling(turn_s, fetch_s=0.0, byte_s=0.0):
+    """What a message takes in one process; calls take twice that."""
+    return Handling(
+        turn_s=turn_s, call_turn_s=2 * turn_s, fetch_s=fetch_s, pull_byte_s=byte_s, put_byte_s=2 * byte_s
+    )  # fmt: skip
+
+
+def relayed(wake_s=0.0, **handled):
+    """Messages over an agent; who is not named computes nothing for them."""
+    costs = {name: handled.get(name, handling(0.0)) for name in ("main", "agent", "worker")}
+    return Relayed(wake_s=wake_s, call_wake_s=2 * wake_s, **costs)
 
 
 PHASES = {

@@ -2,12 +2,15 @@
 """Timings tell waiting from computing, on one thread and on several."""
 
 import itertools
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from shoal.engines import clock
-from shoal.engines.clock import BLOCKS, Stopwatch, Usage, half_spread, measure, measure_together
+from shoal.engines.clock import BLOCKS, Stopwatch, Usage, half_spread, measure, measure_together, processor_s
 from shoal.placement import measure as measuring
 from shoal.placement.measure import with_a_core
 from shoal.placement.rounds import as_point
@@ -155,3 +158,14 @@ def test_a_failing_loop_ends_the_others_and_is_raised():
     with pytest.raises(ValueError, match="broken"):
         measure_together([lambda: time.sleep(0.01), fail], seconds=30.0)
     assert watch.seconds() < 10
+
+
+def test_processor_time_of_another_process_is_what_it_computed():
+    """Of this one, what it says itself; of one that is gone, nothing."""
+    before, own = processor_s(os.getpid()), time.process_time()
+    spin(0.05)
+    more, mine = processor_s(os.getpid()) - before, time.process_time() - own
+    assert more == pytest.approx(mine, abs=0.02)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert processor_s(gone.pid) == 0.0

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from placement.made_up import HARDWARE, point, profile, trial
+from placement.made_up import HARDWARE, handling, point, profile, relayed, trial
 from placement.test_layouts import PICTURES
 from shoal.errors import ConfigError
 from shoal.placement.compare import Row, compare, differences, here
@@ -89,6 +89,13 @@ def test_what_only_one_has_is_listed():
     assert ("A", "run, impala, 1 actor x 8 envs x 128 steps, threads") in found.alone
     assert len(found.alone) == 1 + 3 + 2
     assert compare(profile(), gpu).alone[0][0] == "B"
+
+
+def test_messages_of_clusters_are_held_together_where_both_have_them():
+    one, two = (profile(relayed=relayed(agent=handling(s))) for s in (1e-3, 2e-3))
+    row = next(row for row in compare(one, two).rows if row.part.startswith("message on ray"))
+    assert (row.part, row.ratio, row.within) == ("message on ray, processor time in agent", 2.0, None)
+    assert compare(one, profile()).alone == [("A", row.part)]
 
 
 def test_updates_of_other_architectures_are_not_held_together():

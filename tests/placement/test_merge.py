@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement.made_up import HARDWARE, curve, point, profile, trace, trial
+from placement.made_up import HARDWARE, curve, handling, point, profile, relayed, trace, trial
 from placement.test_layouts import PICTURES
 from shoal.errors import ConfigError
 from shoal.placement.compare import parts
 from shoal.placement.merge import merge, merge_points
-from shoal.placement.profile import Curve, Passing, read_profile, write_profile
+from shoal.placement.messages import Passing
+from shoal.placement.profile import Curve, read_profile, write_profile
 from shoal.placement.verdict import advise_on
 
 FULL = profile(
@@ -37,6 +38,13 @@ def test_traces_and_messages_are_merged_too():
     assert both.traces[1] == one.traces[1]
     assert (both.passing["threads"].wake_s, both.passing["threads"].turn_s) == (2.0, 3.0)
     assert both.passing["processes"] == passing["threads"]
+
+
+def test_messages_of_clusters_are_averaged_and_taken_over():
+    one, two = (dataclasses.replace(FULL, relayed=relayed(s, agent=handling(s, 2 * s))) for s in (1.0, 3.0))
+    assert merge([one, two]).relayed == relayed(2.0, agent=handling(2.0, 4.0))
+    assert merge([FULL, two]).relayed == two.relayed
+    assert merge([FULL, FULL]).relayed is None
 
 
 def test_with_itself_a_profile_has_the_same_seconds(tmp_path):

@@ -10,8 +10,8 @@ from placement.made_up import curve, profile, trace
 from shoal.architectures import presets, registry
 from shoal.errors import ConfigError
 from shoal.placement.machines import MachineFacts, machine_named
+from shoal.placement.messages import Passing
 from shoal.placement.prediction import BY_LEARNER, over, predict
-from shoal.placement.profile import Passing
 from shoal.placement.render_prediction import marginal, render, render_over
 
 MANY = MachineFacts(name="many", cores=1_000)

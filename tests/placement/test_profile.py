@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from placement.made_up import point, profile, trial
+from placement.made_up import handling, point, profile, relayed, trial
 from shoal.errors import ConfigError
 from shoal.placement.profile import VERSION, Curve, check_writable, read_profile, write_profile
 from shoal.placement.verdict import advise_on
@@ -24,6 +24,17 @@ def test_round_trip(tmp_path):
     assert again == FULL
     assert advise_on(again) == advise_on(FULL)
     assert list(tmp_path.iterdir()) == [tmp_path / "p.json"]
+
+
+def test_messages_of_clusters_come_back_and_older_files_have_none(tmp_path):
+    path, found = tmp_path / "p.json", relayed(1e-3, agent=handling(2e-3, 3e-3, 1e-9))
+    write_profile(path, replace(FULL, relayed=found))
+    assert read_profile(path).relayed == found
+    data = json.loads(path.read_text())
+    del data["relayed"]
+    path.write_text(json.dumps(data))
+    assert read_profile(path) == FULL
+    assert FULL.relayed is None
 
 
 def test_the_file_says_what_it_is(tmp_path):

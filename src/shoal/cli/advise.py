@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -30,6 +30,8 @@ class Advise:
     """architecture whose stages are shown; default: the one that is recommended"""
     measure: str = ""
     """architectures whose parts are timed too, for shoal predict: names with commas between, or all"""
+    engine: Literal["ray"] | None = None
+    """ray: its messages are timed too, for shoal predict, over an agent on this machine; takes a few seconds, no Ray"""
     network: str = "auto"
     """mlp, nature_cnn, impala_cnn, lstm, gru, your own package.module:Class, or auto: by the form of an observation"""
     env_kwargs: str = "{}"
@@ -86,6 +88,8 @@ def check(form: Advise) -> None:
         return
     if form.env is not None:
         raise ConfigError(f"--env {form.env} is measured, --profile {form.profile} was before; give one of them")
+    if form.engine is not None:
+        raise ConfigError(f"--engine {form.engine} says what to measure; leave it out, or give --env")
     if form.network != "auto" or form.env_kwargs != "{}":
         raise ConfigError("--network and --env-kwargs are for measuring; a profile has its own, leave them out")
     if form.compare and form.merge:
@@ -141,6 +145,7 @@ def measure(form: Advise, env: str, seconds: float | None) -> int:
             network=form.network,
             env_kwargs=env_kwargs,
             measured=read_measured(form.measure),
+            engine=form.engine,
             allowed=allowed_by(form),
             json_path=form.json,
             seconds=SECONDS if seconds is None else seconds,

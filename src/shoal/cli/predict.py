@@ -34,8 +34,9 @@ class Options:
     machine: str = "here"
     """here (what the profile was measured on), laptop, workstation, a shape such as 4x32 (nodes x cores), or a JSON
     file; with accelerators: workstation+1xa100, 4x32+8xa100 (of a node)"""
-    engine: Literal["inline", "threads", "processes"] = "processes"
-    """whether workers share an interpreter, and what messages cost; inline: one actor and its learner take turns"""
+    engine: Literal["inline", "threads", "processes", "ray"] = "processes"
+    """whether workers share an interpreter, and what messages cost; inline: one actor and its learner take turns; ray:
+    over agents of nodes, as on machines of several nodes where the profile has that (shoal advise --engine ray)"""
     act_on: Literal["cpu", "gpu"] | None = None
     """where to act; none: where one call costs less"""
     learn_on: Literal["cpu", "gpu"] | None = None

@@ -12,6 +12,7 @@ from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 
 THREADS = Path("/proc/self/task")
 """Linux: a folder per thread; `schedstat` in it holds nanoseconds run, nanoseconds ready but not run, turns"""
@@ -57,6 +58,20 @@ class Usage(NamedTuple):
 def usage() -> Usage:
     """So far; threads that have ended take their delay with them."""
     return Usage(process_time(), _delay_s())
+
+
+def processor_s(pid: int) -> float:
+    """Processor seconds that another process has had so far, over all its threads; 0 for one that is gone."""
+    total = 0
+    tasks = list(THREADS.parent.with_name(str(pid)).joinpath("task").glob("*/schedstat"))
+    if not tasks:
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(pid).cpu_times()
+            return times.user + times.system
+    for path in tasks:
+        with contextlib.suppress(OSError, IndexError, ValueError):  # the thread may have just ended
+            total += int(path.read_text().split()[0])
+    return total * 1e-9
 
 
 def timed(fn: Callable, args: tuple) -> tuple[Any, float, float]:

@@ -10,12 +10,13 @@ Who serves computes between messages, so that cores fall asleep as they do in a 
 message costs. Workers that are processes find their functions here by name.
 """
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import psutil
 
-from shoal.engines.clock import BLOCKS, Stopwatch, timed
+from shoal.engines.clock import BLOCKS, Stopwatch, processor_s, timed, usage
 from shoal.engines.system import system
 
 LITTLE = 64
@@ -32,9 +33,18 @@ TOLD = 10
 """rounds of a server between two words of them"""
 
 
-def there_and_back(workers: int, there: int, back: int, seconds: float) -> float:
+class Round(NamedTuple):
+    """What a round takes on a cluster of one node, in seconds: from its beginning to its end, and of processors."""
+
+    wall_s: float
+    main_s: float
+    agent_s: float
+    workers_s: float
+
+
+def there_and_back(workers: int, there: int, back: int, seconds: float, agent: int | None = None) -> Any:
     """Seconds of a round in which a store's new value goes to all workers and an item comes back from each, beside what
-    is computed. Run by an engine."""
+    is computed; of a cluster, whose agent is this process, a `Round`. Run by an engine."""
     value = np.zeros(there, np.uint8)
     with system("passing", "learner") as s:
         params = s.store("PARAM", "learner", value)
@@ -47,7 +57,7 @@ def there_and_back(workers: int, there: int, back: int, seconds: float) -> float
             items.get(workers)
             return 1
 
-        return round_s(turn, seconds) - WORK_S
+        return timed_rounds(turn, seconds, agent, spins=True)
 
 
 def follow(_index: int, params: Any, items: Any, back: int) -> NoReturn:
@@ -58,15 +68,15 @@ def follow(_index: int, params: Any, items: Any, back: int) -> NoReturn:
         items.put(parted(back, TRAJECTORY), version)
 
 
-def asked_and_answered(workers: int, seconds: float) -> float:
-    """Seconds of a round in which a server, a worker itself, answers all others, beside what it computes. Run by an
-    engine."""
+def asked_and_answered(workers: int, seconds: float, agent: int | None = None) -> Any:
+    """Seconds of a round in which a server, a worker itself, answers all others, beside what it computes; of a cluster,
+    whose agent is this process, a `Round`. Run by an engine."""
     with system("passing", "learner") as s:
         policy = s.service("OBS", "ACT", "actor", "inference", workers, 1.0)
         told = s.channel("TRAJ", "inference", "learner", 1)
         s.spawn("inference", 1, answer, policy, told)
         s.spawn("actor", workers, ask, policy)
-        return round_s(lambda: told.get()[0], seconds) - WORK_S
+        return timed_rounds(lambda: told.get()[0], seconds, agent, spins=False)
 
 
 def answer(_index: int, policy: Any, told: Any) -> NoReturn:
@@ -123,19 +133,37 @@ def piece() -> float:
     return total + float(values[0])
 
 
-def round_s(turn: Callable[[], int], seconds: float) -> float:
-    """Seconds of a round, in the median of some stretches: a core that others take for a while is no cost of wires.
-    `turn` returns how many rounds it was."""
+def timed_rounds(turn: Callable[[], int], seconds: float, agent: int | None, *, spins: bool) -> float | Round:
+    """What a round takes beside WORK_S of computing, in the median of some stretches: a core that others take for a
+    while is no cost of wires. `turn` returns how many rounds it was.
+
+    Args:
+      agent: a process whose processor time is asked for, and that of all its children; None for seconds alone.
+      spins: this process computes WORK_S, or else one of the children does.
+    """
     settled = 0
     while settled < SETTLED:
         settled += turn()
+    below = () if agent is None else tuple(child.pid for child in psutil.Process(agent).children(recursive=True))
     blocks, whole = [], Stopwatch()
     while whole.seconds() < seconds or len(blocks) < BLOCKS:
-        watch, count = Stopwatch(), 0
+        before, watch, count = used(agent, below), Stopwatch(), 0
         while watch.seconds() < seconds / BLOCKS or count < LEAST / BLOCKS:
             count += turn()
-        blocks.append(watch.seconds() / count)
-    return float(np.median(blocks))
+        blocks.append([(after - first) / count for first, after in zip(before, used(agent, below, watch), strict=True)])
+    wall, main, theirs, workers = (float(value) for value in np.median(blocks, axis=0))
+    if agent is None:
+        return wall - WORK_S
+    spun = (WORK_S, 0.0) if spins else (0.0, WORK_S)
+    return Round(wall - WORK_S, max(0.0, main - spun[0]), theirs, max(0.0, workers - spun[1]))
+
+
+def used(agent: int | None, below: Sequence[int], watch: Stopwatch | None = None) -> tuple[float, float, float, float]:
+    """Seconds by this watch, and processor seconds so far of this process, an agent, and its children."""
+    seconds = 0.0 if watch is None else watch.seconds()
+    if agent is None:
+        return seconds, 0.0, 0.0, 0.0
+    return seconds, usage().cpu_s, processor_s(agent), sum(map(processor_s, below))
 
 
 def spin(seconds: float) -> None:

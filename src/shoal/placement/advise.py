@@ -13,7 +13,7 @@ from shoal.placement import layouts, measure
 from shoal.placement.allowed import ANY, Allowed
 from shoal.placement.arithmetic import count_flops
 from shoal.placement.compare import here
-from shoal.placement.passing import measure_crowding, measure_passing
+from shoal.placement.passing import measure_crowding, measure_passing, measure_relayed
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
 from shoal.placement.rounds import Rounds
 from shoal.placement.traces import measure_trace
@@ -56,6 +56,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
     network: str = "auto",
     env_kwargs: dict[str, Any] | None = None,
     measured: Sequence[str] = (),
+    engine: str | None = None,
     allowed: Allowed = ANY,
     json_path: Path | None = None,
     seconds: float = SECONDS,
@@ -67,6 +68,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
       env: an id, `module:Class`, or a callable that returns a Gymnasium environment.
       architecture: the one whose stages are wanted; None for whichever is recommended.
       measured: architectures whose parts are timed too, so that `predict` knows their costs.
+      engine: ray, to time its messages too, over an agent that runs here.
       allowed: how stale and how often used data may be in what is recommended.
       json_path: a file for the profile.
       seconds: how long to call what is measured; less is noisier.
@@ -83,6 +85,8 @@ def advise(  # noqa: PLR0913 - what is measured, and how
         check_writable(json_path)
     factory = envs.resolve(env, env_kwargs)
     profile = measure_profile(factory, architecture, network, env_kwargs or {}, seconds, tell, measured)
+    if engine == "ray":
+        profile = add_relayed(profile, seconds, tell)
     if json_path is not None:
         write_profile(json_path, profile)
     return advise_on(profile, architecture, allowed), profile
@@ -179,6 +183,14 @@ def add_traces(
         # of one length: batches of whole episodes would otherwise take on forms that compile while they are timed
         found[name] = measure_trace(own, episode_lengths(profile)._replace(spread=0.0), seconds)
     return replace(profile, traces=tuple(found.values()))
+
+
+def add_relayed(profile: Profile, seconds: float, tell: Callable[[str], Any] = lambda _: None) -> Profile:
+    """The profile with what messages cost over the agent of a cluster's node, timed in about two seconds."""
+    tell("messages over an agent of a cluster's node")
+    watch = Stopwatch()
+    relayed = measure_relayed(SHARES["passing"] * seconds)
+    return replace(profile, relayed=relayed, measured_s=profile.measured_s + watch.seconds())
 
 
 class Runs:

@@ -164,9 +164,21 @@ def parts(profile: Profile) -> Iterator[tuple[Key, Value]]:
     yield _key("advantage estimate", "", profile.estimate.size, "rows"), _seconds(profile.estimate)
     yield from curves("transfer", profile.transfer, "bytes")
     yield _key("memory copy", "", profile.copy.size, "bytes"), _seconds(profile.copy)
+    yield from message_parts(profile)
     for trial in profile.trials:
         key = ("run", trial.architecture, layout_words(trial.settings, trial.engine), str(key_of(trial)))
         yield key, ("steps/s", trial.env_steps_per_s, trial.noise)
+
+
+def message_parts(profile: Profile) -> Iterator[tuple[Key, Value]]:
+    """What a message takes over the agent of a node, where that was measured; how well it agrees is not known."""
+    if profile.relayed is None:
+        return
+    relayed = profile.relayed
+    for who in ("main", "agent", "worker"):
+        seconds = getattr(relayed, who).turn_s
+        if seconds > 0:
+            yield ("message on ray", f"processor time in {who}", "", ""), ("seconds", seconds, None)
 
 
 def _key(name: str, where: str, size: int, unit: str) -> Key:

@@ -15,6 +15,7 @@ from typing import Any
 from shoal.engines import Link, Machine, Site
 from shoal.errors import ConfigError
 from shoal.placement.accelerators import ACCELERATORS, require_accelerator
+from shoal.placement.message_costs import HUB
 from shoal.placement.profile import Profile
 
 GIGABIT = 1e9 / 8
@@ -74,15 +75,18 @@ class MachineFacts:
         devices = f" and {self.devices} {self.device}" if self.devices else ""
         return f"{nodes}{self.cores:g} cores{speed}{devices}"
 
-    def make(self, separate: bool) -> Machine:
+    def make(self, separate: bool, keeper: str | None = None) -> Machine:
         """What workers share: actors by turns on all nodes, everybody else on the first.
 
         Args:
           separate: every worker is a process, or else all are threads of one on each node.
+          keeper: the role whose first worker shares an interpreter with what is done for messages.
         """
 
         def place(_path: str, role: str, index: int) -> Site:
             node = index % self.nodes if role == "actor" else 0
+            if role == keeper and index == 0:
+                return Site(node, HUB)
             return Site(node, None if separate else 0)
 
         link = Link(self.latency_s, self.bytes_per_s) if self.nodes > 1 else None

@@ -13,7 +13,8 @@ from shoal.errors import ConfigError
 from shoal.placement.bounds import usual_step
 from shoal.placement.compare import machine_facts
 from shoal.placement.layouts import key_of
-from shoal.placement.profile import Beside, Curve, Passing, Point, Profile, Trace, Trial
+from shoal.placement.messages import Passing, Relayed
+from shoal.placement.profile import Beside, Curve, Point, Profile, Trace, Trial
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:
@@ -47,6 +48,7 @@ def merge(profiles: Sequence[Profile]) -> Profile:
         traces=merge_traces([trace for one in profiles for trace in one.traces]),
         crowding=mean([one.crowding for one in profiles], [1.0] * len(profiles)),
         passing=merge_passing([one.passing for one in profiles]),
+        relayed=merge_relayed([one.relayed for one in profiles if one.relayed is not None]),
         trials=merge_trials([trial for one in profiles for trial in one.trials]),
         disturbed=mean([one.disturbed for one in profiles], [one.measured_s for one in profiles]),
         measured_s=sum(one.measured_s for one in profiles),
@@ -151,10 +153,26 @@ def merge_passing(several: Sequence[dict[str, Passing]]) -> dict[str, Passing]:
     """Costs of messages by engine, averaged evenly."""
     found = {}
     for engine in dict.fromkeys(name for passing in several for name in passing):
-        same = [passing[engine] for passing in several if engine in passing]
-        names = [field.name for field in fields(Passing)]
-        found[engine] = Passing(**{name: sum(getattr(one, name) for one in same) / len(same) for name in names})
+        found[engine] = evenly([passing[engine] for passing in several if engine in passing])
     return found
+
+
+def merge_relayed(several: Sequence[Relayed]) -> Relayed | None:
+    """The same of clusters; None where nobody measured it."""
+    return evenly(several) if several else None
+
+
+def evenly(same: Sequence[Any]) -> Any:
+    """Seconds averaged evenly, field by field.
+
+    Check: merged with itself, the same.
+    """
+
+    def average(values: Sequence[Any]) -> Any:
+        return sum(values) / len(values) if isinstance(values[0], float) else evenly(values)
+
+    names = [field.name for field in fields(same[0])]
+    return type(same[0])(**{name: average([getattr(one, name) for one in same]) for name in names})
 
 
 def merge_trials(trials: Sequence[Trial]) -> tuple[Trial, ...]:

@@ -12,17 +12,18 @@ from typing import Any
 
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets
-from shoal.engines import Work
+from shoal.engines import IN_PROCESSES, Work
 from shoal.errors import ConfigError
 from shoal.placement.apart_costs import apart_costs
 from shoal.placement.bounds import compiled_step_s
 from shoal.placement.devices import On, Places, on_devices, places, served
 from shoal.placement.machines import MachineFacts
+from shoal.placement.message_costs import AGENT, HUB
 from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, layout, passes
 from shoal.placement.twin_hands import costs_of_barriers
 from shoal.placement.twin_pool import costs_of_waiting
-from shoal.placement.unit_costs import HUB, IN_XLA, costs, storing_of
+from shoal.placement.unit_costs import IN_XLA, costs, storing_of
 from shoal.placement.watch import Reading, parts_of, watched
 from shoal.records.readable import percent
 from shoal.replay.sizing import shard_bytes
@@ -108,7 +109,8 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     """Predict for a config, or for the architecture's preset.
 
     Args:
-      engine: processes, where every worker has an interpreter of its own, or threads, where those of a node share one.
+      engine: threads, where workers of a node share an interpreter; processes, where each has its own; ray, whose
+        messages go over agents of nodes, which processes on several nodes are taken for if the profile has that.
       env_times: seconds of an environment step, beside those that were measured.
       whole_unrolls: simulate an unroll as one piece; None where there are many actors. Never where actors act on a
         device, and never with environment workers.
@@ -117,19 +119,19 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
       brief: watch as few updates as give a figure, for many predictions one after the other.
 
     Raises:
-      ConfigError: an architecture whose costs no profile has, a way to collect that is not simulated, or an accelerator
-        that the machine has not.
+      ConfigError: an architecture or engine whose costs no profile has, a way to collect that is not simulated, or an
+        accelerator that the machine has not.
 
     Check: twice the same gives the same; on one core, it takes the sum of all that is computed.
     """
-    preset = presets.preset(architecture, profile.env.spec())
+    engine, preset = engine_for(profile, machine, engine), presets.preset(architecture, profile.env.spec())
     asked = preset if config is None else config
     refuse_unknown(profile, architecture, asked)
     endless = {"env_steps": 10**12, **({"save_replay": False} if hasattr(asked, "save_replay") else {})}
     config = dataclasses.replace(asked, **endless)
-    made = machine.make(separate=engine == "processes")
+    made = machine.make(engine in IN_PROCESSES, keeper_of(architecture, config) if engine == "ray" else None)
     at = {"speed": machine.speed, "env_times": env_times, "seed": seed}
-    table = costs_here(profile, architecture, config, engine, at)
+    table = costs_here(profile, architecture, config, engine, at, machine.nodes)
     where = places(profile, config, machine, table, act_on, learn_on)
     table = on_devices(table, profile, config, machine, where)
     coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
@@ -160,6 +162,24 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     )
 
 
+def engine_for(profile: Profile, machine: MachineFacts, engine: str) -> str:
+    """The engine whose messages cost what is predicted: that of clusters for processes on several nodes, where the
+    profile knows it. Raises ConfigError where it is asked for and the profile does not."""
+    if engine == "ray" and profile.relayed is None:
+        raise ConfigError(
+            f"this profile has no costs of the engine ray; measure them with shoal advise --env {profile.env.id} "
+            "--engine ray --json FILE"
+        )
+    if engine == "processes" and machine.nodes > 1 and profile.relayed is not None:
+        return "ray"
+    return engine
+
+
+def keeper_of(architecture: str, config: Any) -> str:
+    """The role of the main process of a run."""
+    return "parameter_server" if architecture == "gorila" or getattr(config, "apart", False) else "learner"
+
+
 def batches_in(config: Any, versions: int) -> float:
     """Batches that so many new versions of the params come from: one each, or where learners are apart as many as they
     learn from between two exchanges."""
@@ -168,10 +188,12 @@ def batches_in(config: Any, versions: int) -> float:
     return versions * config.steps_per_exchange / config.steps_per_batch
 
 
-def costs_here(profile: Profile, architecture: str, config: Any, engine: str, at: dict[str, Any]) -> dict[str, Any]:
+def costs_here(  # noqa: PLR0913 - everything that a cost depends on
+    profile: Profile, architecture: str, config: Any, engine: str, at: dict[str, Any], nodes: int = 1
+) -> dict[str, Any]:
     """Costs of phases and messages on cores, with environments beside their actor or in workers; `at` is what `costs`
     takes."""
-    table = costs(profile, config, architecture, engine=engine, **at)
+    table = costs(profile, config, architecture, engine=engine, nodes=nodes, **at)
     if getattr(config, "apart", False):
         table |= apart_costs(profile, architecture, config, at["speed"])
     compiled = compiled_step_s(profile)
@@ -231,7 +253,8 @@ def shares(
         if name == HUB:
             found[HUB] = (busy - first.get((node, kind, name), 0.0)) / seconds
             continue
-        word = {"cores": "cores", "python": "interpreter", "link": "link", "device": f"device {name}"}[kind]
+        of_python = AGENT if name == AGENT else "interpreter"
+        word = {"cores": "cores", "python": of_python, "link": "link", "device": f"device {name}"}[kind]
         found[f"{word} of node {node}" if several else word] = (busy - first.get((node, kind, name), 0.0)) / seconds
     return found
 

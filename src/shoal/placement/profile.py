@@ -16,6 +16,7 @@ import numpy as np
 from shoal.engines.clock import undisturbed
 from shoal.errors import CheckpointError, ConfigError
 from shoal.placement.lines import Line, fit_line
+from shoal.placement.messages import Passing, Relayed
 from shoal.records.files import replace_json
 from shoal.types import ArraySpec, Box, Discrete, EnvSpec, MultiDiscrete
 
@@ -159,21 +160,6 @@ class Trace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passing:
-    """What it costs to pass something from one worker to another on one engine."""
-
-    wake_s: float
-    """of a message: until who waits for it goes on; nobody computes"""
-    turn_s: float
-    """of a message: in the process that keeps the wires, one after the other"""
-    call_wake_s: float
-    """the same for a request of a service, and for its answer"""
-    call_turn_s: float
-    pull_byte_s: float
-    put_byte_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Beside:
     """Whether threads of one process step environments faster than one thread does."""
 
@@ -287,6 +273,8 @@ class Profile:
     disturbed: float
     """share of the cores that other programs used meanwhile"""
     measured_s: float
+    relayed: Relayed | None = None
+    """messages of the engine ray; None where they were not asked for, as in profiles older than them"""
 
     @property
     def cores(self) -> float:
@@ -359,7 +347,9 @@ def _build(kind: Any, data: Any) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{f.name: _build(hints[f.name], data[f.name]) for f in dataclasses.fields(kind)})  # type: ignore[operator]
+        # what was added later without misleading older readers has a default
+        given = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING or f.name in data]
+        return kind(**{name: _build(hints[name], data[name]) for name in given})  # type: ignore[operator]
     if origin in (types.UnionType, typing.Union):
         return None if data is None else _build(args[0], data)
     if origin is tuple:

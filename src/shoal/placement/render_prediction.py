@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+from shoal.engines import IN_PROCESSES
 from shoal.placement.accelerators import IN_SHORT
 from shoal.placement.devices import Stage
 from shoal.placement.prediction import Prediction
@@ -18,7 +19,8 @@ def render(profile: Profile, found: Prediction) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in found.settings.items())
     lines = [
         f"{found.architecture} on {profile.env.id}{f' with {settings}' if settings else ''}",
-        f"{found.machine.name}: {found.machine.words}, workers as {found.engine} (simulated, not run)",
+        f"{found.machine.name}: {found.machine.words}, {workers_words(found.engine)} (simulated, not run)",
+        *node_lines(found),
         "",
         f"  {count(found.env_steps_per_s)} steps/s, {count(found.updates_per_s)} updates/s",
         f"  limit: {found.limit}",
@@ -40,6 +42,21 @@ def render(profile: Profile, found: Prediction) -> str:
     return "\n".join(lines)
 
 
+def workers_words(engine: str) -> str:
+    """Where workers are."""
+    return "workers on nodes of ray" if engine == "ray" else f"workers as {engine}"
+
+
+def node_lines(found: Prediction) -> list[str]:
+    """That messages between nodes cost what those of one machine do, where the profile knows no better."""
+    if found.machine.nodes == 1 or found.engine == "ray":
+        return []
+    return [
+        "  between nodes a message costs what it does on one machine, and the link; what the agents of nodes compute",
+        "  is not in this profile: shoal advise --engine ray measures it",
+    ]
+
+
 def placed_lines(found: Prediction) -> list[str]:
     """Where acting and learning are computed and by what figures; nothing for a machine without accelerators."""
     places, device = found.places, found.machine.device
@@ -53,7 +70,7 @@ def placed_lines(found: Prediction) -> list[str]:
         lines.append(f"  {device} is measured: by the profile, transfer included")
     else:
         lines += [f"  {device} is modelled, not measured: {places.constants}", f"  ({IN_SHORT})"]
-    if places.share is not None and found.engine == "processes":
+    if places.share is not None and found.engine in IN_PROCESSES:
         lines.append(f"  workers in processes act on cores unless told: --device-memory-frac {places.share:.2g}")
     if not places.holds:
         lines.append(f"  a batch and the params are more than the memory of one {device}")

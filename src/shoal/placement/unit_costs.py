@@ -17,6 +17,7 @@ from shoal.agents.lessons import CriticLesson, PolicyLesson
 from shoal.architectures import presets
 from shoal.engines import Work
 from shoal.placement.episodes import Lengths
+from shoal.placement.message_costs import passed
 from shoal.placement.profile import COMPUTES, Curve, Point, Profile, Trace
 from shoal.placement.trial import batch_trajectories, passes
 from shoal.types import Trajectory
@@ -36,6 +37,7 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
     speed: float = 1.0,
     env_times: float = 1.0,
     seed: int = 0,
+    nodes: int = 1,
 ) -> dict[str, Any]:
     """Work of each phase, and of each message.
 
@@ -45,6 +47,7 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
       speed: of a core, beside those that were measured.
       env_times: seconds of an environment step, beside those that were measured.
       seed: of how long single steps take, where they were measured to differ.
+      nodes: that share actors, on the engine ray.
 
     Check: with one actor in lock-step, a batch takes the sum of its parts.
     """
@@ -67,7 +70,7 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
     return {
         **traced(profile, trace, config, speed),
         **learnt(profile, trace, config, speed),
-        **passed(profile, config, engine, speed),
+        **passed(profile, config, engine, speed, nodes),
         "act": act,
         "env_step": lambda *_: uneven.once(step),
         "rollout": lambda *_: uneven.summed(in_turn(config.unroll_length * groups, acted, step), config.unroll_length),
@@ -137,39 +140,6 @@ def learners_of(config: Any) -> int:
     """Learners in step, each of which computes on its share of the rows, all at the same time; their sums of gradients
     are taken to cost nothing."""
     return getattr(config, "learners", 1)
-
-
-HUB = "main process"
-"""who keeps the wires of workers that are processes"""
-TO_WORKERS = ("TRANS", "PRIO")
-"""messages that the process of the architecture's body hands on to another worker: they take its turn twice"""
-MESSAGES = ("TRAJ", "BATCH", "GRAD", *TO_WORKERS)
-"""that are put on channels"""
-
-
-def passed(profile: Profile, config: Any, engine: str, speed: float) -> dict[str, Callable[[int, int], list[Work]]]:
-    """Messages by their bytes: waking up, a turn in the process that keeps the wires for each that goes out, bytes that
-    are copied. Who sends or pulls goes through all of it."""
-    passing = profile.passing.get(engine)
-    if passing is None:
-        return {}
-    server = HUB if engine == "processes" else None
-
-    def cost(wake: float, turn: float, per_byte: float, turns: int = 1) -> Callable[[int, int], list[Work]]:
-        waking = Work(wake, idle=wake)
-
-        def works(nbytes: int, count: int) -> list[Work]:
-            serving = Work(count * turns * turn / speed, python=1.0, server=server)
-            return [waking, serving, Work(per_byte * nbytes / speed)]
-
-        return works
-
-    of = (passing.wake_s, passing.turn_s)
-    asked = cost(passing.call_wake_s, passing.call_turn_s, passing.put_byte_s)
-    remembers = hasattr(config, "replay_ratio")
-    again = {*TO_WORKERS, "TRAJ"} if remembers else set(TO_WORKERS)
-    puts = {f"put {name}": cost(*of, passing.put_byte_s, 2 if name in again else 1) for name in MESSAGES}
-    return {**puts, "pull PARAM": cost(*of, passing.pull_byte_s), "send OBS": asked, "reply ACT": asked}
 
 
 def handing_of(profile: Profile, together: int) -> float:

@@ -37,6 +37,8 @@ class Work(NamedTuple):
     """seconds more where others want the interpreter, too: it changes hands, and who gets it has to wake up"""
     server: str | None = None
     """a process on the first node whose interpreter does the rest, for one after the other"""
+    near: bool = False
+    """that process is on the worker's own node instead"""
 
 
 class Link(NamedTuple):
@@ -279,7 +281,7 @@ class Machine:
 
 def pieces_of(work: Work, site: Site) -> list[tuple[str, Any, float, float]]:
     """(kind, name, seconds, cores) of the pieces of a work after its idle seconds, one after the other."""
-    seconds, idle, cores, python, device, _, server = work
+    seconds, idle, cores, python, device, _, server, _ = work
     busy = seconds - idle
     if server is not None:
         return [("python", server, busy, 1.0)] if busy > 0 else []

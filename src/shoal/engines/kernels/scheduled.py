@@ -157,7 +157,7 @@ class ScheduledKernel(Kernel):
         if cost.idle:
             self._pass(worker, cost.idle * slow)
         site = machine.site_of(worker)
-        node = site.node if cost.server is None else 0
+        node = site.node if cost.server is None or cost.near else 0
         for kind, name, alone, cores in pieces_of(cost, site):
             handed = cost.handing > 0 and kind == "python" and machine.wanted(node, name)
             seconds = alone + cost.handing if handed else alone
