@@ -155,27 +155,27 @@ def test_three_deaths_before_a_step_is_finished_are_a_fault(pool):
 
 @pytest.mark.parametrize("name, after", [("NeverReturns", "step 1"), ("NeverResets", "step 4")])
 def test_what_hangs_is_named(name, after):
-    pool = pool_of("envs.hostile:" + name, workers=1, num_envs=2, step_timeout=0.3)
+    pool = pool_of("envs.hostile:" + name, workers=1, num_envs=2, step_timeout=2.0)
     pool.recv()
     with pytest.raises(EnvironmentFault) as caught:
         for _ in range(5):
             step(pool, 0, 0)
     seed = seeds.derive(SEED, "env", FIRST_INDEX)
-    assert f"envs.hostile:{name}: environment 4 (seed {seed}, {after}) did nothing for 0.3 s" in str(caught.value)
+    assert f"envs.hostile:{name}: environment 4 (seed {seed}, {after}) did nothing for 2 s" in str(caught.value)
     pool.close()
 
 
 def test_patience_is_for_each_environment_and_not_for_all_of_a_worker():
-    pool = pool_of(workers=1, num_envs=3, step_timeout=1.0)
+    pool = pool_of(workers=1, num_envs=5, step_timeout=2.0)
     pool.recv()
-    assert step(pool, SLEEP, SLEEP, SLEEP).valid.all()  # half a second each
-    time.sleep(1.2)  # the owner may take its time, too
-    assert step(pool, FINE, FINE, SLEEP).valid.all()
+    assert step(pool, SLEEP, SLEEP, SLEEP, SLEEP, SLEEP).valid.all()  # half a second each
+    time.sleep(2.2)  # the owner may take its time, too
+    assert step(pool, FINE, FINE, FINE, FINE, SLEEP).valid.all()
     pool.close()
 
 
 def test_a_worker_that_somebody_stopped_is_replaced():
-    pool = pool_of(step_timeout=0.3)
+    pool = pool_of(step_timeout=2.0)
     pool.recv()
     os.kill(pool.pids()[0], signal.SIGSTOP)
     rows = step(pool, FINE, FINE, FINE, FINE)
@@ -254,8 +254,9 @@ def running(pids: list[int]) -> list[int]:
 
 
 def until_gone(pids: list[int]) -> None:
-    """Wait until none of these processes runs, two seconds at most."""
-    for _ in range(200):
+    """Wait until none of these processes runs."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         if not running(pids):
             return
         time.sleep(0.01)
