@@ -20,8 +20,8 @@ from shoal.processes import launch
 SEED, FIRST_INDEX = 7, 4
 
 
-def pool_of(name="envs.pooled:Uneven", workers=2, num_envs=4, step_timeout=60.0):
-    pool = in_workers(envs.resolve(name), workers, step_timeout)(num_envs, FIRST_INDEX)
+def pool_of(name="envs.pooled:Uneven", workers=2, num_envs=4, step_timeout=60.0, **settings):
+    pool = in_workers(envs.resolve(name, settings), workers, step_timeout)(num_envs, FIRST_INDEX)
     pool.reset(SEED)
     return pool
 
@@ -114,7 +114,10 @@ def test_a_worker_that_is_killed_while_it_has_nothing_to_do(pool):
     assert "environments 6 .. 7 (seed 7, step 2) lost: " in pool.take_reports()[0]
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_a_step(pool):
+def test_a_worker_that_is_killed_in_the_middle_of_a_step(tmp_path):
+    pool = pool_of("envs.pooled:Held", go=str(tmp_path / "never"))
+    pool.recv()
+    step(pool, FINE, FINE, FINE, FINE)
     pool.send(np.array([SLEEP, FINE]), np.array([0, 2]))
     assert pool.recv(min_ready=1).slots.tolist() == [2]
     while pool._members[0].page.env is None:  # until it is in that step
@@ -124,6 +127,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_step(pool):
     assert rows.slots.tolist() == [0]
     assert shown(rows) == [(1, 1, *LOST)]
     assert "environment 4 " in pool.take_reports()[0]
+    pool.close()
 
 
 def test_a_worker_that_dies_before_its_first_rows_gives_them_late():
