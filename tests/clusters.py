@@ -74,7 +74,7 @@ class LocalCluster(Even):
         self.fleet.close()
         for agent in self.agents.values():
             try:
-                agent.wait(10)
+                agent.wait(60)
             except subprocess.TimeoutExpired:
                 agent.kill()
                 agent.wait()

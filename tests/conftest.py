@@ -2,6 +2,7 @@
 """One compilation cache for all tests, a time budget for each folder of tests, and the option --evidence."""
 
 import os
+import statistics
 import sys
 import tomllib
 from collections import defaultdict
@@ -12,7 +13,9 @@ import pytest
 pytest_plugins = ("evidence",)
 
 ROOT = Path(__file__).resolve().parent.parent
-FAIL_BEYOND = 3  # times the budget: a machine twice as slow still passes, a test ten times too long does not
+FAIL_BEYOND = 3  # times the budget, and times how slow the machine is: a test ten times too long does not pass
+SLOWEST = 5  # times as slow as the machine of the budgets that any other is taken to be, at most
+ENOUGH = 5  # folders that tell how slow it is
 
 # set before any test imports JAX; subprocesses inherit them
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -53,7 +56,15 @@ def folder_of(nodeid: str) -> str:
 
 
 def over_budget() -> list[str]:
-    return [f for f, seconds in spent_s.items() if f in BUDGETS_S and seconds > FAIL_BEYOND * BUDGETS_S[f]]
+    """Folders that took too long, beside what most folders took of their budgets: a slow machine slows all of them."""
+    return too_long({f: seconds / BUDGETS_S[f] for f, seconds in spent_s.items() if f in BUDGETS_S})
+
+
+def too_long(shares: dict[str, float]) -> list[str]:
+    """Of folders by their shares of budgets, those far beyond."""
+    usual = statistics.median(shares.values()) if len(shares) >= ENOUGH else 1.0
+    slow = min(float(SLOWEST), max(1.0, usual))
+    return [folder for folder, share in shares.items() if share > FAIL_BEYOND * slow]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

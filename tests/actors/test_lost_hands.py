@@ -119,7 +119,7 @@ def test_a_recurrent_policy_in_jax_survives():
     [
         ("Raises", {}, "raised"),
         ("ExitsTheProcess", {}, "ended its process 3 times before an unroll of its own was finished: process"),
-        ("NeverReturns", {"step_timeout": 0.5}, "did nothing for 0.5 s and the process was ended"),
+        ("NeverReturns", {"step_timeout": 2.0}, "did nothing for 2 s and the process was ended"),
     ],
 )
 def test_an_environment_that_is_to_blame_is_named(name, fields, said):
@@ -136,7 +136,7 @@ def test_an_environment_that_is_to_blame_is_named(name, fields, said):
 
 
 def test_a_stopped_worker_is_replaced():
-    sampler, params = parallel(step_timeout=0.3)
+    sampler, params = parallel(step_timeout=2.0)
     sampler.unroll(params, 0, LENGTH)
     os.kill(sampler.pids()[0], signal.SIGSTOP)
     trajectory, lines = with_notes(sampler.unroll, params, 1, LENGTH)
@@ -152,5 +152,6 @@ def test_who_closes_leaves_nobody_and_loses_nothing(sampler_and_params):
     pids = sampler.pids()
     sampler.close()
     sampler.close()
+    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
     assert_equal(trajectory, copy)

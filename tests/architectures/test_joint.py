@@ -28,7 +28,7 @@ JOINT = {"learners": 2, "learner_processes": 2}
 def refuse_orphans(engine):
     """Workers' processes are gone, or will be as soon as the fork server has looked."""
     left = [psutil.Process(place["pid"]) for place in engine.pids if psutil.pid_exists(place["pid"])]
-    assert psutil.wait_procs(left, timeout=10)[1] == []
+    assert psutil.wait_procs(left, timeout=60)[1] == []
 
 
 def same_updates(architecture, engine="processes", **fields):

@@ -262,7 +262,7 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(step):
     def visit(state, batch, metrics):
         if len(run.states) == 2:
             os.kill(next(place["pid"] for place in run.engine.pids if place["index"] == 0), signal.SIGKILL)
-            deadline = time.monotonic() + 30  # where nobody waits for anybody, the others could end the run before
+            deadline = time.monotonic() + 60  # where nobody waits for anybody, the others could end the run before
             while not run.engine.losses() and time.monotonic() < deadline:
                 time.sleep(0.01)
         return note(state, batch, metrics)

@@ -40,7 +40,7 @@ def long_run(folder: Path) -> subprocess.Popen:
 def test_first_signal_saves(number, code, tmp_path):
     process = long_run(tmp_path / "run")
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in out + err
     assert main(["evaluate", str(tmp_path / "run"), "--episodes", "2"]) == 0
@@ -51,6 +51,6 @@ def test_second_interrupt_leaves_at_once(tmp_path):
     process.send_signal(signal.SIGINT)
     sleep(0.001)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err

@@ -51,7 +51,7 @@ class Fake:
         return header
 
 
-def until(true, seconds: float = 10.0) -> bool:
+def until(true, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -64,7 +64,7 @@ def test_a_second_connection_waits_for_what_came_over_the_first(fleet, monkeypat
 
     def hear(self, frame) -> None:
         heard.append(frame.header["n"])
-        free.wait(10)
+        free.wait(60)
 
     monkeypatch.setattr(Node, "hear", hear)
     fleet.expect("n")
@@ -97,29 +97,30 @@ def test_a_node_that_takes_nothing_silences_no_other(fleet):
     sending = threading.Thread(target=node.say, args=({"op": "tell"}, bytes(30_000_000)), daemon=True)
     sending.start()
     assert until(lambda: node.talk.busy)
-    other.stream.expect_within(1.0)
+    other.stream.expect_within(30.0)
     ends = time.monotonic() + 1.5
     while time.monotonic() < ends:
         assert other.stream.receive().header["op"] in ("drop", "preload")
     assert sending.is_alive()
     fleet.lose("full", "was given up")  # frees who waits
-    sending.join(5)
+    sending.join(60)
     assert not sending.is_alive()
 
 
 def test_a_silent_node_is_not_connected(fleet, monkeypatch):
-    monkeypatch.setattr(fleets, "SILENCE_S", 0.8)
+    """One that says something now and then is, for longer than silence is borne."""
+    monkeypatch.setattr(fleets, "SILENCE_S", 2.0)
     node = fleet.expect("n")
     fake = Fake(fleet)
     fake.welcome()
-    for _ in range(4):
-        time.sleep(0.25)
+    for _ in range(22):
+        time.sleep(0.1)
         fake.say(NOTHING)
     assert node.connected
-    assert until(lambda: not node.connected, 3.0)
+    assert until(lambda: not node.connected)
     assert node.lost is None  # it may dial again
     again = Fake(fleet)
-    assert again.welcome()["got"] == 4
+    assert again.welcome()["got"] == 22
     assert until(lambda: node.connected)
     assert node.talk.connections == 2
 
@@ -192,7 +193,7 @@ def test_what_is_dropped_is_said_once(fleet):
     listening.start()
     for thread in work:
         thread.join()
-    listening.join(10)
+    listening.join(60)
     assert sorted(said) == list(range(4000))
 
 
@@ -205,7 +206,7 @@ def launched(fleet: Fleet, fake: Fake) -> FarChild:
     )
     launching.start()
     fake.say({"op": "born", "child": fake.until("launch")["child"], "pid": 77})
-    launching.join(10)
+    launching.join(60)
     return children[0]
 
 
@@ -234,7 +235,7 @@ def test_a_childs_end_says_what_it_was_about(fleet):
     fake.say({"op": "ended", "child": child.number, **end})
     with pytest.raises(Hangup):
         child.link.receive()
-    assert child.wait(1) == -9
+    assert child.wait(60) == -9
     assert (child.page.busy, list(child.page.env)) == ("act", [1, 2, 3])
     assert child.describe(-9) == "was killed by SIGKILL"
 

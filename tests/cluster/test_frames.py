@@ -39,7 +39,7 @@ def answers(door: Listener) -> bool:
         return stream.receive() == ({"n": 1}, b"word")
 
 
-def is_hung_up(end: socket.socket, seconds: float = 5.0) -> bool:
+def is_hung_up(end: socket.socket, seconds: float = 60.0) -> bool:
     """Whether the other side closes within so many seconds, whatever it says before."""
     end.settimeout(seconds)
     try:
@@ -105,11 +105,12 @@ def test_a_header_too_long_ends_its_connection_only(listener):
 
 
 def test_many_strangers_at_once(listener, monkeypatch):
-    monkeypatch.setattr(frames, "HELLO_S", 1.0)
+    """They are waited for, but nobody else waits for that."""
+    monkeypatch.setattr(frames, "HELLO_S", 60.0)
     strangers = [socket.create_connection(listener.address) for _ in range(50)]
     began = time.monotonic()
     assert answers(listener)
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 30.0
     for stranger in strangers:
         stranger.close()
 

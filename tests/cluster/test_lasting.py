@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shoal.engines.cluster.frames import Cut, Frame, Stream
 from shoal.engines.cluster.lasting import Lasting
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Side:

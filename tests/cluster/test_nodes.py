@@ -85,8 +85,10 @@ def test_children_that_are_killed_leave_nothing_on_the_shelf():
     cluster = LocalCluster(1)
 
     def kill_all() -> None:
-        for child in list(cluster.fleet.nodes["node0"].children.values()):
-            os.kill(child.pid, signal.SIGKILL)
+        """All that have handed something over: who dies three times before it has is not started anew."""
+        for shadow in [worker.shadow for worker in list(engine._workers)]:  # noqa: F821 deleted only at the end
+            if shadow is not None and shadow.handed_over:
+                os.kill(shadow.child.pid, signal.SIGKILL)
 
     engine = make_engine("ray", cluster=cluster)
     Counting(200, at={n: kill_all for n in range(20, 180, 40)}).on(engine)
@@ -97,7 +99,7 @@ def test_children_that_are_killed_leave_nothing_on_the_shelf():
     assert left == 0
 
 
-def shelf_of(cluster: LocalCluster, name: str, highest: int = 2000, seconds: float = 5.0) -> int:
+def shelf_of(cluster: LocalCluster, name: str, highest: int = 2000, seconds: float = 60.0) -> int:
     """Items on a node's shelf, by asking for all keys that there can be."""
     until = time.monotonic() + seconds
     stream = dial(cluster.fleet.nodes[name].shelf, cluster.fleet.secret)
@@ -140,8 +142,8 @@ def test_what_lay_on_a_lost_node_is_counted():
     cluster = LocalCluster(2, lambda who, address: weather.via(who, address) if who == "shelf node0" else address)
 
     def lose() -> None:
-        weather.freeze(2.0)
-        time.sleep(0.5)  # the channel fills
+        weather.freeze(5.0)
+        time.sleep(1.0)  # the channel fills
         cluster.lose("node0")
 
     engine = make_engine("ray", cluster=cluster)
@@ -164,8 +166,8 @@ def test_a_request_that_lay_on_a_lost_node_ends_neither_server_nor_run(server):
         """A node without a server, after its requests have become out of reach."""
         busy = {place["node"] for place in engine.pids if place["role"] == "inference"}
         name = next(name for name in ("node0", "node1") if name not in busy)
-        weathers[f"shelf {name}"].freeze(1.0)
-        threading.Timer(0.5, cluster.lose, (name,)).start()
+        weathers[f"shelf {name}"].freeze(5.0)
+        threading.Timer(1.0, cluster.lose, (name,)).start()
 
     def program():
         with system("s", "learner") as s:
@@ -228,7 +230,8 @@ def test_a_node_that_joins_knows_which_nodes_are_gone(cluster):
             first = s.channel("TRAJ", "actor", "middle", 20)
             second = s.channel("TRAJ2", "middle", "learner", 2)
             s.spawn("actor", 1, count, first, params, 100_000, 0.05)
-            time.sleep(1.0)
+            while len(first._items) < 3:
+                time.sleep(0.01)
             cluster.lose(nodes_of(engine, 0)[0])
             cluster.add("late")
             s.spawn("middle", 1, pass_on, first, second)
@@ -251,13 +254,13 @@ def test_a_run_without_any_node_ends_in_one_line(cluster, order):
     with pytest.raises(ShoalError, match="no node of the cluster is left|ended with its node") as failed:
         Counting(100, at={20: lose_all}).on(make_engine("ray", order, cluster=cluster))
     assert "\n" not in str(failed.value)
-    assert time.monotonic() - began < 20.0
+    assert time.monotonic() - began < 60.0
 
 
 def test_a_node_that_was_given_up_ends_when_it_comes_back(cluster):
     """So that what it still does is nobody's, and its machine is free."""
     cluster.fleet.lose("node0", "was given up")
-    assert cluster.agents["node0"].wait(10) == 0
+    assert cluster.agents["node0"].wait(60) == 0
 
 
 # the main process
@@ -286,7 +289,7 @@ def test_nothing_is_left_where_the_main_process_was_killed():
                 time.sleep(0.02)
         finally:
             main.kill()
-    assert all_end(below, agents.ORPHANED_S + 5.0)
+    assert all_end(below, agents.ORPHANED_S + 60.0)
 
 
 def agent_of(address, monkeypatch, **limits: float) -> threading.Thread:
@@ -307,7 +310,7 @@ def test_an_agent_is_patient_while_packets_vanish_and_not_where_nobody_listens(m
         running = agent_of(address, monkeypatch, ORPHANED_S=0.3, AGAIN_S=0.05)
         running.join(1.5)
         assert running.is_alive()
-    running.join(5)
+    running.join(60)
     assert not running.is_alive()
 
 
@@ -315,14 +318,14 @@ def test_an_agent_is_not_patient_for_ever(monkeypatch):
     monkeypatch.setattr("shoal.engines.cluster.frames.HELLO_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         running = agent_of(server.getsockname(), monkeypatch, GIVE_UP_S=0.5)
-        running.join(5)
+        running.join(60)
         assert not running.is_alive()
 
 
 def test_an_agent_that_nobody_expects_ends(cluster, monkeypatch):
     monkeypatch.setattr("shoal.engines.cluster.agent.dial", lambda address, _: dial(address, cluster.fleet.secret))
     running = agent_of(cluster.fleet.address, monkeypatch)
-    running.join(5)
+    running.join(60)
     assert not running.is_alive()
 
 

@@ -126,11 +126,12 @@ def work_then_ask(index, service):
 
 
 def ask_or_be_busy(index, service, served):
-    """The second client is busy until the first was answered."""
+    """The second client never asks, and does not end."""
     if index == 0:
         served.put(service.call(0))
     else:
-        phase("busy", time.sleep, 1.0)
+        while True:
+            phase("busy", time.sleep, 0.01)
 
 
 def ask_and_fail(index, service, results):
@@ -261,15 +262,30 @@ def tell_time(index, channel):
     channel.put(now())
 
 
-def sleep_in_phases(index, channel):
-    phase("sleep", time.sleep, 0.1)
-    channel.put(index)
+def sleep_in_phases(index, channel, path=None, together=1):
+    """Tell how long a phase took that sleeps when so many workers are in theirs."""
+    began = time.perf_counter()
+    phase("sleep", sleep_together, index, path, together)
+    channel.put(time.perf_counter() - began)
+
+
+def sleep_together(index, path, together):
+    if path is not None:
+        sign(path, index, "begun")
+        until = time.monotonic() + 60
+        while len(os.listdir(path)) < together:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+    time.sleep(0.1)
 
 
 def kept_waiting(index, channel, params):
+    """Tell how long a pull took."""
+    began = time.perf_counter()
     params.pull(at_least=1)
+    waited = time.perf_counter() - began
     phase("short", time.sleep, 0.05)
-    channel.put(index)
+    channel.put(waited)
 
 
 def fail_at(index, channel, bad, kind, text):

@@ -2,6 +2,8 @@
 """The engines under test by name, and what a ledger says crossed."""
 
 import threading
+import time
+from collections.abc import Callable
 
 from clusters import LocalCluster, two_nodes
 from shoal.engines import Engine, make_engine
@@ -53,3 +55,12 @@ def row(engine: Engine, message: str, system: str | None = None) -> dict:
 def workers_left() -> list[str]:
     """Threads of an engine that still live."""
     return [t.name for t in threading.enumerate() if t.name.startswith("shoal")]
+
+
+def stop_when(engine: Engine, reason: str, true: Callable[[], object]) -> None:
+    """Stop an engine a little after something has become true."""
+    until = time.monotonic() + 60
+    while not true() and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(0.1)
+    engine.stop(reason)

@@ -115,11 +115,20 @@ def test_stop_from_another_thread(kind):
 
 def test_stop_reaches_a_wait_under_way():
     """The body leaves its wait while the only worker is still inside a phase, which the body then ends."""
-    released, ended_by_body = threading.Event(), []
+    inside, released, ended_by_body = threading.Event(), threading.Event(), []
+
+    def long():
+        inside.set()
+        return released.wait(60)
 
     def busy(index, channel):
-        ended_by_body.append(phase("long", released.wait, 20))
+        ended_by_body.append(phase("long", long))
         channel.put(0)
+
+    def stop():
+        inside.wait(60)
+        time.sleep(0.05)  # the body waits by now, or soon
+        engine.stop("now")
 
     def program():
         with system("s", "learner") as s:
@@ -132,7 +141,7 @@ def test_stop_reaches_a_wait_under_way():
                 raise
 
     engine = engine_of("threads")
-    threading.Timer(0.05, engine.stop, ("now",)).start()
+    threading.Thread(target=stop).start()
     assert engine.run(program) is None
     assert ended_by_body == [True]
 
@@ -164,24 +173,30 @@ def test_stop_within_nesting_and_before_the_run(kind):
 
 @pytest.mark.parametrize("kind", ["threads", "threads-fixed"])
 def test_a_worker_that_will_not_end_is_named(kind):
-    released = threading.Event()
+    inside, released = threading.Event(), threading.Event()
+
+    def endless():
+        inside.set()
+        released.wait()
 
     def stuck(index, channel):
         channel.put(0)
-        phase("endless", released.wait)
+        phase("endless", endless)
 
     def program():
         with system("s", "learner") as s:
             channel = s.channel("TRAJ", "actor", "learner", 2)
             s.spawn("actor", 1, stuck, channel)
             channel.get()
+            if kind == "threads":  # in fixed order it is there by now
+                assert inside.wait(60)
 
     engine = engine_of(kind)
     engine.join_seconds = 0.2
     with pytest.raises(HangError, match=r"/s actor/0 in phase 'endless' would not end within 0\.2 s"):
         engine.run(program)
     released.set()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while workers_left() and time.monotonic() < until:
         time.sleep(0.01)
 

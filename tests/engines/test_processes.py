@@ -234,22 +234,25 @@ def test_a_producer_is_never_more_than_one_item_ahead_of_a_full_channel(tmp_path
     """Its put is done by its shadow, later; but it may not run on and fill the memory meanwhile."""
     path = tmp_path / "begun"
 
-    def settled():
-        """How many items it has begun when it begins no more."""
-        before, begun = -1, 0
-        while begun != before or begun == 0:
-            time.sleep(0.2)
-            before, begun = begun, int(path.read_text() or 0) if path.exists() else 0
-        return begun
+    def begun():
+        return int(path.read_text() or 0) if path.exists() else 0
+
+    def settled(count):
+        """How many items it has begun a little after it has begun so many."""
+        until = time.monotonic() + 60
+        while begun() < count and time.monotonic() < until:
+            time.sleep(0.005)
+        time.sleep(0.2)
+        return begun()
 
     def program():
         with system("s", "learner") as s:
             channel = s.channel("ITEM", "actor", "learner", 2)
             s.spawn("actor", 1, programs.produce_marking, channel, str(path))
-            begun = [settled()]
+            first = settled(4)
             for count in range(5):
                 assert (channel.get()[0] == count).all()
-            return [*begun, settled()]
+            return [first, settled(9)]
 
     # two in the channel, one that waits for room, one that waits for that one
     assert engine_of("processes").run(program) == [4, 9]

@@ -32,7 +32,7 @@ def test_what_workers_print_is_shown(kind, capfd):
 
 def await_output(capfd, count: int) -> list[str]:
     """So many lines of output; from other nodes they may come a little later."""
-    lines, until = [], time.monotonic() + 5
+    lines, until = [], time.monotonic() + 60
     while len(lines) < count and time.monotonic() < until:
         lines += capfd.readouterr().out.splitlines()
     return lines

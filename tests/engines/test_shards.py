@@ -2,6 +2,7 @@
 """Shards of a shared vector on the nodes of a cluster: the rule as it is, nothing lost, nothing through main."""
 
 import threading
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -251,12 +252,20 @@ def test_a_lost_node_that_holds_shards_ends_the_run_in_one_line(nodes_to_lose):
     assert engine.rows()
 
 
-def test_a_lost_node_ends_the_system_of_a_worker_too(nodes_to_lose):
+def wait_for(path):
+    """Until a file is there."""
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def test_a_lost_node_ends_the_system_of_a_worker_too(nodes_to_lose, tmp_path):
+    begun = tmp_path / "begun"
     engine = make_engine("ray", "free", cluster=nodes_to_lose)
-    killer = threading.Timer(3.0, lambda: nodes_to_lose.lose("node1"))
+    killer = threading.Thread(target=lambda: (wait_for(begun), nodes_to_lose.lose("node1")))
     killer.start()
     with pytest.raises(RoleFailed, match="node1, which was killed, held a part of the .* of /outer/inner") as caught:
-        led(engine, 1, shard_programs.push_for_long, 60.0)
+        led(engine, 1, shard_programs.push_until_killed, str(begun))
     killer.join()
     assert "\n" not in str(caught.value)
 

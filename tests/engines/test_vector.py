@@ -10,6 +10,7 @@ from engines import programs, vector_programs
 from engines.running import ALL, FREE, PROCESSES, engine_of, row, workers_left
 from shoal.engines import Ended, system
 from shoal.engines.kernels.threaded import ThreadedKernel
+from shoal.engines.remote.desk import QUIET_S
 from shoal.engines.wires.locks import ThreadLocks
 from shoal.engines.wires.numbers import Form, Numbers
 from shoal.errors import ConfigError, ShoalError
@@ -134,9 +135,9 @@ def test_pushes_of_processes_neither_lock_nor_speak():
 
     results, version = engine_of("processes").run(program)
     assert version == 802
-    for _, spoken, locked in results:
+    for _, spoken, locked, took in results:
         assert locked == 0
-        assert spoken <= 100  # every few milliseconds, whatever gathered; never for each push
+        assert spoken <= 2 + took / QUIET_S  # every few milliseconds, whatever gathered; never for each push
 
 
 @pytest.mark.evidence("fingerprint", "gorila")
@@ -147,7 +148,7 @@ def test_shards_see_their_slice_only_and_need_not_agree_on_a_version():
     def rule(params, moments, grad, rate):
         if len(seen) == 1:
             between.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         seen.append(grad.tolist())
         params += grad
 
@@ -155,7 +156,7 @@ def test_shards_see_their_slice_only_and_need_not_agree_on_a_version():
         vector.push(np.arange(1.0, 8.0), 0)
 
     def look(index, vector, told):
-        assert between.wait(10)
+        assert between.wait(60)
         told.put((vector.pull(), vector.version))
         go_on.set()
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 
@@ -50,14 +51,17 @@ def push_in_turn(index, vector, turns, told):
 
 
 def push_counting(index, vector, results, count):
-    """How often a process spoke to its shadow, and took a kernel's lock, over that many pulls and pushes."""
+    """How often a process spoke to its shadow and took a kernel's lock over that many pulls and pushes, and how long it
+    took."""
     spoken, locked = [], []
     vector.push(np.ones(len(vector.pull()[0])), 0)  # attached
     send, lockf = Link.send, fcntl.lockf
     Link.send = lambda *args, **settings: (spoken.append(1), send(*args, **settings))[1]
     fcntl.lockf = lambda *args: (locked.append(1), lockf(*args))[1]
+    began = perf_counter()
     for _ in range(count):
         flat, version = vector.pull()
         vector.push(np.ones(len(flat)), version)
+    took = perf_counter() - began
     Link.send, fcntl.lockf = send, lockf
-    results.put((index, len(spoken), len(locked)))
+    results.put((index, len(spoken), len(locked), took))

@@ -53,6 +53,20 @@ class Uneven(Good):
         return self.observe(), 1.0, action == END, False, {}
 
 
+class Held(Uneven):
+    """Where the other one sleeps, it waits until a file is there."""
+
+    def __init__(self, go: str):
+        super().__init__()
+        self.go = go
+
+    def step(self, action):
+        until = time.monotonic() + 60
+        while action == SLEEP and not os.path.exists(self.go) and time.monotonic() < until:
+            time.sleep(0.005)
+        return super().step(FINE if action == SLEEP else action)
+
+
 class Licensed(Good):
     """Can be made while a file is there."""
 

@@ -2,6 +2,7 @@
 """Environments in workers: the data of the adapter in this process, in any order; what cannot be is one line."""
 
 import resource
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -96,13 +97,15 @@ def test_first_ready_gives_the_same_data(case, opened):
             env.send(action[slot : slot + 1], np.array([slot]))
 
 
-def test_a_slow_environment_does_not_hold_back_its_siblings_in_one_worker(opened):
-    """Ready one by one: the first rows are there while the last environment of the same worker still sleeps."""
-    env = opened(Case("envs.pooled:Uneven"), workers=1, num_envs=3)
+def test_a_slow_environment_does_not_hold_back_its_siblings_in_one_worker(opened, tmp_path):
+    """Ready one by one: the first rows are there while the last environment of the same worker is still at it."""
+    go = tmp_path / "go"
+    env = opened(Case("envs.pooled:Held", {"go": str(go)}), workers=1, num_envs=3)
     env.reset(SEED)
     env.recv(min_ready=3)
     env.send(np.array([0, 0, 1]))
     assert env.recv(min_ready=2).slots.tolist() == [0, 1]
+    go.touch()
     assert env.recv().slots.tolist() == [2]
 
 
@@ -275,13 +278,15 @@ def test_other_seeds_give_other_data(opened):
     assert seeds.derive(SEED, "env") != seeds.derive(SEED + 1, "env")
 
 
-def test_a_deadline_takes_what_is_ready(opened):
-    """The one that sleeps is not waited for; before anything is ready the deadline does not run."""
-    env = opened(Case("envs.pooled:Uneven"), workers=2, num_envs=2)
+def test_a_deadline_takes_what_is_ready(opened, tmp_path):
+    """The one that is held up is not waited for; before anything is ready the deadline does not run."""
+    go = tmp_path / "go"
+    env = opened(Case("envs.pooled:Held", {"go": str(go)}), workers=2, num_envs=2)
     env.reset(SEED)
     env.recv(deadline_s=60.0)
     env.send(np.array([0, 1]))
     assert env.recv(deadline_s=0.01).slots.tolist() == [0]
+    threading.Timer(0.1, go.touch).start()
     assert env.recv(deadline_s=0.01).slots.tolist() == [1]
     env.send(np.array([1, 1]))
     assert len(env.recv(min_ready=1, deadline_s=1e-9).slots) > 0

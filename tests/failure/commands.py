@@ -22,7 +22,7 @@ from shoal.records import checkpoint
 from shoal.records.metrics import read_rows
 
 START_S = 60
-GONE_S = 2.0
+GONE_S = 60.0
 """within which nothing of a run that was killed may be left"""
 
 

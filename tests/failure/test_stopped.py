@@ -68,7 +68,7 @@ def test_a_signal_saves_and_leaves_nothing(start, number, code, settings):
     run = start("impala", env_steps=100_000, env_kwargs={"program": True}, **settings)
     run.until_training(4 if settings else 2)
     os.killpg(run.main.pid, number)
-    assert run.end(10) == code, run.said()
+    assert run.end(60) == code, run.said()
     run.is_whole(1)
     assert "continue:   shoal resume" in run.said()
 

@@ -167,6 +167,16 @@ def test_messages_cost_what_passing_them_does():
     assert four - after == pytest.approx(3 * 5e-4, rel=0.1)
 
 
+def test_passing_that_was_measured_to_cost_nothing_costs_nothing():
+    made, free = with_learner(1e6, **SLEEPS), Passing(
+        wake_s=0.0, turn_s=0.0, call_wake_s=0.0, call_turn_s=0.0, pull_byte_s=0.0, put_byte_s=0.0
+    )  # fmt: skip
+    costless = dataclasses.replace(made, passing={"processes": free})
+    for fields in ({}, {"sampler": "central", "env_workers": 2}, {"sampler": "parallel", "env_workers": 2}):
+        config = config_of("a2c", num_actors=2, envs_per_actor=4, unroll_length=4, **fields)
+        assert predict(costless, "a2c", MANY, config) == predict(made, "a2c", MANY, config)
+
+
 def test_a_curve_says_where_it_bends():
     config = config_of("impala", envs_per_actor=1, unroll_length=20, batch_trajectories=4, queue_slots=4)
     values = [1, 2, 4, 8, 16]

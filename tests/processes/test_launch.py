@@ -30,7 +30,7 @@ def greet(child) -> int:
     return child.link.receive().header["pid"]
 
 
-def gone(pid: int | None, seconds: float = 5.0) -> bool:
+def gone(pid: int | None, seconds: float = 60.0) -> bool:
     """Whether a process ends within so many seconds; one that nobody has reaped yet has ended."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -54,7 +54,7 @@ def test_a_child_is_another_process_that_answers(server):
     answer = child.link.receive()
     assert (answer.header, answer.data) == ({"n": 1, "descriptors": 1}, b"data")
     child.link.send({"over": True})
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     with pytest.raises(Hangup):
         child.link.receive()
     child.close()
@@ -73,7 +73,7 @@ def test_a_child_is_another_process_that_answers(server):
 )
 def test_how_a_child_ended_is_known(how, code, gives, words):
     child = launch.shared().launch("processes.children:leave", {"how": how, "code": code})
-    assert child.wait(10) == gives
+    assert child.wait(60) == gives
     assert describe_exit(gives) == words
     with pytest.raises(Hangup):
         child.link.receive()
@@ -86,7 +86,7 @@ def test_a_child_that_goes_on_has_no_exit_code(server):
     assert child.wait(0.05) is None
     assert describe_exit(None) == "ended"
     child.kill()
-    assert child.wait(10) == -9
+    assert child.wait(60) == -9
     child.kill()  # once more harms nobody
     child.close()
     child.close()
@@ -97,12 +97,12 @@ def test_a_process_that_is_stopped_is_known_as_such(server):
     pid = greet(child)
     assert not child.is_stopped()
     os.kill(pid, signal.SIGSTOP)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while not child.is_stopped() and time.monotonic() < until:
         time.sleep(0.005)
     assert child.is_stopped()
     child.kill()  # which a stopped process cannot ignore
-    assert child.wait(10) == -9
+    assert child.wait(60) == -9
     assert not child.is_stopped()
     child.close()
 
@@ -128,7 +128,7 @@ def test_closing_a_server_ends_all_its_children():
 def test_what_a_child_left_behind_ends_with_it(server):
     child = server.launch("processes.children:leave_behind")
     program = child.link.receive().header["child"]
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     assert gone(program)
     child.close()
 
@@ -155,7 +155,7 @@ def test_children_have_children_that_end_with_them(server):
         assert told["pid"] == child.pid != told["child"]
         if not leave:
             child.kill()
-        assert child.wait(10) == (0 if leave else -9)
+        assert child.wait(60) == (0 if leave else -9)
         assert gone(told["child"])
         child.close()
 
@@ -212,13 +212,16 @@ def test_a_process_id_that_comes_round_again_is_a_new_child(server):
     assert greet(child) == child.pid
     assert child.wait(0.02) is None
     child.link.send({"over": True})
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     child.close()
 
 
 def test_many_children_leave_nothing_behind(server):
     def held():
         return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{server.server_pid}/fd"))
+
+    def settled():
+        return all(now <= then for now, then in zip(held(), before, strict=True))
 
     server.launch(ECHO).close()
     time.sleep(0.1)
@@ -227,10 +230,10 @@ def test_many_children_leave_nothing_behind(server):
         child = server.launch(ECHO)
         greet(child)
         child.close()
-    until = time.monotonic() + 5
-    while held() != before and time.monotonic() < until:
+    until = time.monotonic() + 60
+    while not settled() and time.monotonic() < until:
         time.sleep(0.01)
-    assert held() == before
+    assert settled(), (held(), before)
 
 
 def test_modules_are_imported_once_for_all_children(server):
@@ -252,7 +255,7 @@ def test_children_look_for_modules_where_we_do(server):
 
 def test_an_entry_that_is_not_there_ends_the_child(server, capfd):
     child = server.launch("processes.children:nobody")
-    assert child.wait(10) == 1
+    assert child.wait(60) == 1
     child.close()
 
 

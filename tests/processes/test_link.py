@@ -96,7 +96,7 @@ def test_a_shutdown_wakes_who_waits():
     waiting.start()
     time.sleep(0.02)
     ours.shutdown()
-    waiting.join(10)
+    waiting.join(60)
     assert heard == [True]
     with pytest.raises(Hangup):
         theirs.receive()
@@ -111,12 +111,14 @@ def test_ready_says_whether_a_message_is_there():
 
 
 def drink(seed: int, delay_s: float) -> int:
-    """Read from a child that pours until it is killed after a while; how many messages came. Every one is whole."""
+    """Read from a child that pours until it is killed a while after its launch, or after its first message where the
+    seed is odd; how many messages came. Every one is whole."""
     child = launch.shared().launch("processes.children:pour", {"seed": seed})
-    threading.Timer(delay_s, child.kill).start()
     count = 0
     try:
         while True:
+            if count == seed % 2:
+                threading.Timer(delay_s, child.kill).start()
             message = child.link.receive()
             assert message.header["count"] == count
             assert zlib.crc32(message.data) == message.header["crc"]
@@ -125,7 +127,7 @@ def drink(seed: int, delay_s: float) -> int:
             os.close(pipe)
             count += 1
     except Hangup:
-        assert child.wait(10) == -9
+        assert child.wait(60) == -9
         return count
     finally:
         child.close()
@@ -135,7 +137,7 @@ def kill_many(times: int) -> None:
     before = descriptors_open()
     rng = random.Random(times)
     counts = [drink(seed, 0.003 + 0.05 * rng.random() ** 2) for seed in range(times)]
-    assert len(set(counts)) > 1
+    assert min(counts[1::2]) >= 1
     assert descriptors_open() == before
 
 

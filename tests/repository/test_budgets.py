@@ -104,3 +104,14 @@ def test_checks_bite():
     assert [n for n in given_names("done = True\nx.dones = 1\ndef f(hstate): ...") if BANNED_NAMES.search(n)]
     assert undocumented("def f(): ...\nclass C: ...\ndef _g(): ...") == ["f", "C", "<module>"]
     assert code_lines('"""Doc\n\nstring."""\n\n# why\nx = 1\n"""field"""\n') == 1
+
+
+def test_a_folder_takes_too_long_beside_what_most_take_of_their_budgets(pytestconfig):
+    """A machine that is slow at everything is no folder's fault, within reason."""
+    (conftest,) = [plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "too_long")]
+    names = "abcdef"
+    assert conftest.too_long(dict.fromkeys(names, 0.5) | {"a": 3.1}) == ["a"]
+    assert conftest.too_long(dict.fromkeys(names, 4.0)) == []
+    assert conftest.too_long(dict.fromkeys(names, 4.0) | {"a": 12.1}) == ["a"]
+    assert conftest.too_long(dict.fromkeys(names, 16.0)) == list(names)
+    assert conftest.too_long({"a": 3.1}) == ["a"]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Environments a user could have written: sound ones, ones that fail late, and one that never answers."""
 
+import os
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -52,9 +54,10 @@ class NanLate(Late):
 
 
 class Stuck(Sound):
-    """A step that does not return."""
+    """A step that does not return, and leaves a file where it is told to."""
 
     def step(self, action):
+        Path(os.environ["STUCK"]).write_text("in a step")
         time.sleep(1000)
 
 

@@ -43,7 +43,7 @@ def test_training_goes_on_where_a_worker_dies(engine, tmp_path):
 
 @pytest.mark.parametrize("hostile", DEADLY, ids=lambda hostile: hostile.__name__)
 def test_what_always_ends_or_stops_its_process_is_named(hostile, tmp_path):
-    settings = {"env_workers": 2, "step_timeout": 0.5, "num_actors": 1, "envs_per_actor": 2, "env_steps": 60}
+    settings = {"env_workers": 2, "step_timeout": 2.0, "num_actors": 1, "envs_per_actor": 2, "env_steps": 60}
     env = f"envs.hostile:{hostile.__name__}"
     with pytest.raises(ShoalError) as caught:
         train(tmp_path / "run", "impala", env, **settings)
@@ -51,14 +51,14 @@ def test_what_always_ends_or_stops_its_process_is_named(hostile, tmp_path):
     assert caught.value.exit_code == 3
     assert "\n" not in line
     assert f"{env}: environment " in line
-    assert ("did nothing for 0.5 s" if hostile.dies == "hang" else "ended its process 3 times") in line
+    assert ("did nothing for 2 s" if hostile.dies == "hang" else "ended its process 3 times") in line
 
 
 def test_an_actor_that_waits_for_its_workers_is_not_stuck(tmp_path):
-    slow = {"env": "toy:paced", "env_kwargs": {"step_s": 0.8}, "engine": "processes", "hang_seconds": 0.5}
+    slow = {"env": "toy:paced", "env_kwargs": {"step_s": 2.0}, "engine": "processes", "hang_seconds": 1.5}
     small = {"num_actors": 1, "envs_per_actor": 1, "unroll_length": 2, "env_steps": 2}
     assert train(tmp_path / "pooled", **slow, **small, env_workers=1).metrics[-1]["env_steps"] >= 2
-    with pytest.raises(ShoalError, match=r"did nothing for 0\.5 s"):
+    with pytest.raises(ShoalError, match=r"did nothing for 1\.5 s"):
         train(tmp_path / "plain", **slow, **small)
 
 

@@ -46,18 +46,18 @@ def test_training_goes_on_where_a_worker_dies(way, engine, tmp_path):
 @pytest.mark.parametrize("name", ["ExitsTheProcess", "NeverReturns"])
 def test_what_always_ends_or_stops_its_process_is_named(name, way, tmp_path):
     dies = next(hostile.dies for hostile in HOSTILE if hostile.__name__ == name)
-    settings = {"step_timeout": 0.5, "num_actors": 1, "envs_per_actor": 4, "env_steps": 60}
+    settings = {"step_timeout": 2.0, "num_actors": 1, "envs_per_actor": 4, "env_steps": 60}
     with pytest.raises(ShoalError) as caught:
         train(tmp_path / "run", "a2c", f"envs.hostile:{name}", **settings, **WAYS[way])
     line = str(caught.value)
     assert caught.value.exit_code == 3
     assert "\n" not in line
     assert f"envs.hostile:{name}: environment " in line
-    assert ("did nothing for 0.5 s" if dies == "hang" else "ended its process 3 times") in line
+    assert ("did nothing for 2 s" if dies == "hang" else "ended its process 3 times") in line
 
 
 def test_an_actor_that_waits_for_parallel_workers_is_not_stuck(tmp_path):
-    slow = {"env": "toy:paced", "env_kwargs": {"step_s": 0.8}, "engine": "processes", "hang_seconds": 0.5}
+    slow = {"env": "toy:paced", "env_kwargs": {"step_s": 2.0}, "engine": "processes", "hang_seconds": 1.5}
     small = {"num_actors": 1, "envs_per_actor": 1, "unroll_length": 2, "env_steps": 2}
     result = train(tmp_path / "run", **slow, **small, sampler="parallel", env_workers=1)
     assert result.metrics[-1]["env_steps"] >= 2

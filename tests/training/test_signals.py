@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
@@ -31,7 +32,7 @@ sys.exit(result.exit_code)
 def begin(folder, engine="inline", env="toy:catch", until="metrics.jsonl"):
     """A run of minutes in a process of its own, once it has written a row (or made the file `until`)."""
     program = PROGRAM.format(env=env, folder=str(folder), engine=engine)
-    paths = {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"}
+    paths = {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}", "STUCK": str(folder / "stuck")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", program], **pipes, env=environment() | paths)
     file, end = folder / until, monotonic() + START_S
@@ -51,7 +52,7 @@ def test_the_first_signal_saves_and_the_run_can_be_resumed(number, code, engine,
     with pytest.raises(ConfigError, match="another process"):
         shoal.resume(folder, quiet=True)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
     steps = int(out.split()[-1])
@@ -61,14 +62,26 @@ def test_the_first_signal_saves_and_the_run_can_be_resumed(number, code, engine,
     assert shoal.resume(folder, env_steps=steps + 100, quiet=True).state.env_steps >= steps + 100
 
 
+def until_taken(process, number):
+    """Wait until a signal that was sent is no longer on its way: two on their way are one."""
+    end = monotonic() + START_S
+    while True:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        (pending,) = [int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:")]
+        if not pending >> (number - 1) & 1:
+            return
+        assert monotonic() < end
+        sleep(0.01)
+
+
 def test_the_second_signal_leaves_at_once_even_when_a_step_never_returns(tmp_path):
-    process = begin(tmp_path / "run", env="training.own_envs:Stuck", until="hardware.json")
-    sleep(0.5)
+    process = begin(tmp_path / "run", env="training.own_envs:Stuck", until="stuck")
     process.send_signal(signal.SIGINT)
+    until_taken(process, signal.SIGINT)
     sleep(0.2)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=5)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert (out, err) == ("", "")
 

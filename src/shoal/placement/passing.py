@@ -10,6 +10,7 @@ keeps the wires: these are what a round of four takes longer than one of a singl
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from shoal.engines import make_engine
 from shoal.engines.cluster.local import LocalNodes
@@ -39,14 +40,39 @@ def passing_on(engine: str, seconds: float) -> Passing:
     def measured(loop: Callable, *args: int) -> float:
         return max(0.0, make_engine(engine).run(loop, *args, seconds))
 
-    one, several = (measured(there_and_back, workers, LITTLE, LITTLE) for workers in (1, SEVERAL))
-    asked, asked_by_several = (measured(asked_and_answered, workers) for workers in (1, SEVERAL))
-    there, back = measured(there_and_back, 1, MUCH, LITTLE), measured(there_and_back, 1, LITTLE, MUCH)
-    wake, turn = apart(one, several)
-    call_wake, call_turn = apart(asked, asked_by_several)
+    return passing_of(RoundTrips(
+        one=measured(there_and_back, 1, LITTLE, LITTLE), several=measured(there_and_back, SEVERAL, LITTLE, LITTLE),
+        asked=measured(asked_and_answered, 1), asked_by_several=measured(asked_and_answered, SEVERAL),
+        there=measured(there_and_back, 1, MUCH, LITTLE), back=measured(there_and_back, 1, LITTLE, MUCH),
+    ))  # fmt: skip
+
+
+class RoundTrips(NamedTuple):
+    """Seconds of a round trip; 0 where what is computed beside it took as long as all of it."""
+
+    one: float
+    """to one worker and back, with few bytes"""
+    several: float
+    """the same to several workers"""
+    asked: float
+    """a question of one worker and its answer"""
+    asked_by_several: float
+    there: float
+    """to one worker and back, with many bytes on the way there"""
+    back: float
+    """the same on the way back"""
+
+
+def passing_of(rounds: RoundTrips) -> Passing:
+    """A round is two messages, so that each has half of it; what many bytes take longer, all of them together take.
+
+    Check: of rounds that took no time, nothing.
+    """
+    wake, turn = apart(rounds.one, rounds.several)
+    call_wake, call_turn = apart(rounds.asked, rounds.asked_by_several)
     return Passing(
         wake_s=wake / 2, turn_s=turn / 2, call_wake_s=call_wake / 2, call_turn_s=call_turn / 2,
-        pull_byte_s=max(0.0, there - one) / MUCH, put_byte_s=max(0.0, back - one) / MUCH,
+        pull_byte_s=max(0.0, rounds.there - rounds.one) / MUCH, put_byte_s=max(0.0, rounds.back - rounds.one) / MUCH,
     )  # fmt: skip
 
 

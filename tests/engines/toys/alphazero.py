@@ -71,11 +71,12 @@ def run(config, parts, state=None, visit=keep):
         s.spawn("inference", 1, infer, config, parts, network, playing)
         s.spawn("replay", 1, remember, config, parts, games, batches)
         s.spawn("evaluator", 1, judge, config, parts, candidates, results)
-        update = 0
+        update, judged = 0, 0
         while update < config.updates:
             wires = [results.can_get, batches.can_get]
             if wires[select(*wires)] is results.can_get:
                 score, candidate = results.get()[0]
+                judged += 1
                 if score > best:  # promoted: from now on it plays
                     best = score
                     playing.publish(candidate)
@@ -83,4 +84,6 @@ def run(config, parts, state=None, visit=keep):
                 p = phase("update", parts.update, p, [game for _, game in batches.get()[0]])
                 candidates.publish(p := visit(update, p))
                 update += 1
+        if not judged:  # an evaluator that is slow to begin is waited for
+            results.get()
     return p
