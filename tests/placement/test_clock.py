@@ -33,6 +33,7 @@ def spin(seconds):
         pass
 
 
+@pytest.mark.alone
 def test_a_real_sleep_and_a_real_loop_are_timed():
     asleep, busy = measure(time.sleep, 0.01, seconds=0.05), measure(spin, 0.01, seconds=0.05)
     assert asleep.median_s >= 0.01
