@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shoal.engines import make_engine, phase, system
-from shoal.engines.kernels.machine import Link, Machine, Site, Work, pieces_of
+from shoal.engines.kernels.machine import Link, Machine, Pool, Site, Work, pieces_of
 from shoal.errors import ConfigError
 
 
@@ -238,3 +238,19 @@ def test_messages_between_nodes_share_the_link_of_the_one_who_is_one_for_many():
 
     assert run(lambda _path, role, index: Site(1 + index if role == "actor" else 0, None)) == pytest.approx(4.5)
     assert run(lambda *_: Site()) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pieces_leave_a_pool_in_the_order_of_their_ends(seed):
+    rng, pool, left = random.Random(seed), Pool("cores"), []
+    for order in range(400):
+        if left and rng.random() < 0.5:
+            assert pool.first == min(left)[0]
+            first = pool.take()
+            assert first == min(left)
+            left.remove(first)
+        else:
+            left.append((float(order + rng.choice([0, 0, 0, 50, -50])), order, None, 1.0))
+            pool.add(left[-1])
+        assert pool.count == len(left)
+    assert [pool.take() for _ in range(len(left))] == sorted(left)

@@ -209,12 +209,6 @@ def test_learners_in_step_share_the_rows_of_a_batch_and_the_cores():
     assert together == pytest.approx(one, rel=0.01)
 
 
-def test_learners_apart_over_a_memory_are_refused():
-    config = config_of("dqn", learners=2, num_actors=2, optimisation="async")
-    with pytest.raises(ConfigError, match="optimisation='async' over a replay memory cannot be predicted yet"):
-        predict(dataclasses.replace(profile(), traces=(trace("dqn"),)), "dqn", MANY, config)
-
-
 def test_machines_by_name_shape_and_file(tmp_path):
     made = profile()
     assert machine_named("here", made).cores == made.cores

@@ -14,9 +14,10 @@ from shoal import envs
 from shoal.architectures import registry
 from shoal.architectures.base import Parts
 from shoal.engines import make_engine, nbytes
+from shoal.learners.base import env_steps_in
 from shoal.placement.episodes import Lengths
 from shoal.placement.flow import CARTPOLE, CARTPOLE_PARAMS, UPDATES, flow_of
-from shoal.placement.twins import TwinEnv, twin_agent, twin_learner, twin_unrolls, zeros
+from shoal.placement.twins import TwinEnv, steps_in, twin_agent, twin_learner, twin_unrolls, zeros
 
 FIELDS = {"pg": {"step": "d"}, "apex": {"dueling": False}, "r2d2": {"dueling": False}}
 """where the bytes of a message depend on how long episodes last, a setting in which none does; networks of one form"""
@@ -100,6 +101,17 @@ def test_unrolls_of_one_version_are_one_object():
     assert [name for name in first._fields if getattr(first, name) is not getattr(later, name)] == ["version"]
     np.testing.assert_array_equal([first.version, later.version], [[7] * 3, [8] * 3])
     assert nbytes(first) == nbytes(later)
+
+
+def test_an_unroll_knows_what_it_weighs():
+    made = twin_unrolls(DISCRETE)(5, 2, 7)
+    assert made.nbytes == nbytes(made) == nbytes(tuple(made)) > 0
+
+
+def test_steps_are_counted_once_for_each_unroll():
+    first, second = (twin_unrolls(DISCRETE)(5, 2, version) for version in (1, 2))
+    batch = [first, second, first]
+    assert steps_in(batch) == env_steps_in(batch) == 30
 
 
 def test_a_twin_environment_keeps_the_rules_of_episode_ends():

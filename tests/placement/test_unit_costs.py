@@ -15,6 +15,7 @@ from shoal.placement.unit_costs import (
     Uneven,
     best_inference,
     by_episodes,
+    draws,
     episode_lengths,
     handing_of,
     host_curve,
@@ -119,3 +120,8 @@ def test_phases_over_whole_episodes_cost_what_the_longest_makes_them():
     made = twin_trajectory(profile().env.spec(), 50, 4)
     for given in (made, PolicyLesson(made, ()), CriticLesson(made)):
         assert by_episodes(seen, 1.0, 0.1, None, given).seconds == pytest.approx(1.2e-3)
+
+
+def test_numbers_drawn_in_blocks_are_those_drawn_one_by_one():
+    rng, drawn = np.random.default_rng(3), draws(3)
+    assert [next(drawn) for _ in range(600)] == [rng.standard_normal() for _ in range(600)]

@@ -39,6 +39,17 @@ class Row:
             self.lag_sum += int(lags[0])
             self.lag_max = max(self.lag_max or 0, int(lags[1]))
 
+    def add_sums(self, count: int, nbytes: int, lag_count: int, lag_sum: int, lag_max: int) -> None:  # noqa: PLR0913
+        """Count messages of so many bytes together; of those that carried a version, their number, the sum of their
+        lags and the largest."""
+        self.count += count
+        self.bytes += nbytes
+        if lag_count:
+            self.lag_count += lag_count
+            self.lag_sum += lag_sum
+            if self.lag_max is None or lag_max > self.lag_max:
+                self.lag_max = lag_max
+
     def as_dict(self) -> dict[str, Any]:
         """The row as written to flow.json. Lags are None where no message carried a version."""
         return {

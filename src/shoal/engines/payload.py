@@ -13,8 +13,9 @@ NOTHING = ()
 def nbytes(value: Any) -> int:
     """Payload bytes of a pytree of tuples, lists, dicts, dataclasses, anything with `nbytes`, and scalars.
 
-    Numbers count 8, text and bytes their length, None and unknown objects (functions, handles) nothing. An array
-    made by broadcasting counts its full shape, so that simulation's twins weigh what they stand for.
+    What has `nbytes` is not looked into. Numbers count 8, text and bytes their length, None and unknown objects
+    (functions, handles) nothing. An array made by broadcasting counts its full shape, so that simulation's twins weigh
+    what they stand for.
 
     Check: equals the sum of `leaf.nbytes` over the leaves of nested containers.
     """
@@ -22,13 +23,8 @@ def nbytes(value: Any) -> int:
     if kind is ndarray:
         return value.nbytes
     if isinstance(value, (tuple, list)):
-        total = 0
-        for part in value:
-            if type(part) is ndarray:
-                total += part.nbytes
-            elif part is not NOTHING:
-                total += nbytes(part)
-        return total
+        known = None if kind is tuple or kind is list else getattr(value, "nbytes", None)
+        return _in_all(value) if known is None else known
     if isinstance(value, dict):
         return sum(map(nbytes, value.values()))
     if kind is int or kind is float:
@@ -39,6 +35,16 @@ def nbytes(value: Any) -> int:
     if size is not None:
         return int(size)
     return _uncommon(value)
+
+
+def _in_all(parts: tuple | list) -> int:
+    total = 0
+    for part in parts:
+        if type(part) is ndarray:
+            total += part.nbytes
+        elif part is not NOTHING:
+            total += nbytes(part)
+    return total
 
 
 def _uncommon(value: Any) -> int:

@@ -66,7 +66,7 @@ class Worker:
     __slots__ = (
         "_stack", "busy", "deadline", "detail", "engine", "ended", "epoch", "fiber", "gate", "groups", "inbox", "index",
         "interrupt", "kernel", "lane", "parked", "path", "phases", "pid", "role", "roles", "run_phase", "shadow",
-        "signalled", "slow", "thread", "timers", "turn", "waiting_in", "waits", "wanted",
+        "signalled", "site", "slow", "thread", "timers", "turn", "waiting_in", "waits", "wanted",
     )  # fmt: skip
 
     def __init__(self, engine: Any, kernel: Any, roles: dict[str, tuple[str, int]]):
@@ -104,6 +104,8 @@ class Worker:
         self.roles[path] = (role, index)
         self.phases, self.waits = self.timers.setdefault(role, ({}, {}))
         self.slow = self.engine.slowdown(role, index)
+        self.site: Any = None
+        """where it is on a simulated machine, once somebody has looked"""
 
     def enter(self, path: str, role: str, group: Group | None = None) -> None:
         """Become the body of a system; a child has no part in its groups."""

@@ -156,7 +156,7 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         limit=limit_of(shared, roles),
         lag_mean=lag_mean,
         lag_max=lag_max,
-        reuse=watch.reuse or float(passes(config)),
+        reuse=watch.reuse or float(getattr(config, "replay_ratio", passes(config))),
         data_bytes=data_bytes(profile, config),
         wires=tuple(wires_of(first.rows, last.rows, seconds)),
     )
@@ -182,10 +182,11 @@ def keeper_of(architecture: str, config: Any) -> str:
 
 def batches_in(config: Any, versions: int) -> float:
     """Batches that so many new versions of the params come from: one each, or where learners are apart as many as they
-    learn from between two exchanges."""
+    learn from between two exchanges; over a memory a batch is what others learn from in one message."""
     if not getattr(config, "apart", False):
         return versions
-    return versions * config.steps_per_exchange / config.steps_per_batch
+    steps = config.groups if hasattr(config, "replay_ratio") else config.steps_per_batch
+    return versions * config.steps_per_exchange / steps
 
 
 def costs_here(  # noqa: PLR0913 - everything that a cost depends on
@@ -218,11 +219,6 @@ def refuse_unknown(profile: Profile, architecture: str, config: Any) -> None:
         raise ConfigError(
             f"learner_processes={config.learner_processes} cannot be predicted yet: what their sums of gradients cost "
             "is not measured; use --learners alone"
-        )
-    if getattr(config, "apart", False) and hasattr(config, "replay_ratio"):
-        raise ConfigError(
-            f"optimisation={config.optimisation!r} over a replay memory cannot be predicted yet: the costs of learners "
-            "that are apart are not measured there; use --optimisation sync"
         )
 
 

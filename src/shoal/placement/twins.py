@@ -4,6 +4,7 @@
 Arrays are a zero broadcast to shape, so that they have the real number of bytes and cost nothing to make.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from shoal.agents.base import Acting, Judged
 from shoal.agents.lessons import CriticLesson, PolicyLesson, Share
 from shoal.architectures.base import Parts
-from shoal.engines import note, phase
+from shoal.engines import nbytes, note, phase
 from shoal.envs.base import VectorEnv
 from shoal.learners.base import Learner, LearnerState, env_steps_in
 from shoal.placement.episodes import USUAL, Course, Lengths
@@ -102,6 +103,12 @@ class TwinSampler:
         """Nothing is held."""
 
 
+class Weighed(Trajectory):
+    """A trajectory that knows its bytes, so that nobody counts them again for each of thousands of actors."""
+
+    nbytes: int
+
+
 def twin_unrolls(spec: EnvSpec) -> Callable[[int, int, int], Trajectory]:
     """(length, num_envs, version) -> a trajectory, made once for each version: unrolls of twins differ in nothing else.
 
@@ -111,7 +118,9 @@ def twin_unrolls(spec: EnvSpec) -> Callable[[int, int, int], Trajectory]:
 
     @lru_cache(VERSIONS)
     def made(length: int, num_envs: int, version: int) -> Trajectory:
-        return form(length, num_envs)._replace(version=np.full(num_envs, version, np.int64))
+        found = Weighed(*form(length, num_envs)._replace(version=np.full(num_envs, version, np.int64)))
+        found.nbytes = nbytes(tuple(found))
+        return found
 
     return made
 
@@ -158,13 +167,19 @@ def twin_agent(spec: EnvSpec) -> Acting:
     )
 
 
+def steps_in(batch: list[Trajectory]) -> int:
+    """As `env_steps_in`, looking once at each object: unrolls of thousands of twins are a few of them."""
+    times = Counter(map(id, batch))
+    return sum(times[key] * env_steps_in([item]) for key, item in {id(item): item for item in batch}.items())
+
+
 def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1) -> Learner:
     """A learner that counts and never changes its params."""
 
     def update(state: LearnerState, batch: list) -> tuple[LearnerState, dict[str, float]]:
         counted = state._replace(
             updates=state.updates + updates_per_batch,
-            env_steps=state.env_steps + env_steps_in(batch),
+            env_steps=state.env_steps + steps_in(batch),
             version=state.version + 1,
         )
         return counted, {}

@@ -6,8 +6,8 @@ share. Needs no JAX.
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -59,21 +59,22 @@ def costs(  # noqa: PLR0913 - everything that a cost depends on
     step = in_turn(1, work_at(profile.env_step, together, speed / env_times, share_in_python(profile)),
                    storing_of(trace, config, speed))  # fmt: skip
 
+    acted = work_at(acting, together, speed, IN_PYTHON[host])
     handing = handing_of(profile, together) / speed
+    alone, unroll = acted._replace(handing=handing), in_turn(config.unroll_length * groups, acted, step)
 
     def act(*args: Any) -> Work:
         if not isinstance(args[0], list):
-            return work_at(acting, together, speed, IN_PYTHON[host])._replace(handing=handing)
+            return alone
         return served_work(profile, trace, len(args[0]), config, speed)._replace(handing=handing)
 
-    acted = work_at(acting, together, speed, IN_PYTHON[host])
     return {
         **traced(profile, trace, config, speed),
         **learnt(profile, trace, config, speed),
         **passed(profile, config, engine, speed, nodes),
         "act": act,
         "env_step": lambda *_: uneven.once(step),
-        "rollout": lambda *_: uneven.summed(in_turn(config.unroll_length * groups, acted, step), config.unroll_length),
+        "rollout": lambda *_: uneven.summed(unroll, config.unroll_length),
         "*": 0.0,
     }
 
@@ -255,7 +256,9 @@ class Uneven:
     """
 
     def __init__(self, sigma: float, seed: int):
-        self._sigma, self._rng = sigma, np.random.default_rng(seed)
+        self._sigma = sigma
+        self._draws = draws(seed)
+        self._of_sum = lru_cache(1)(partial(sigma_of_sum, sigma))
 
     def once(self, work: Work) -> Work:
         """One call."""
@@ -263,14 +266,30 @@ class Uneven:
 
     def summed(self, work: Work, times: int) -> Work:
         """So many calls in a row, given as one work: their sum is nearly log-normal, and differs less."""
-        variance = math.log1p(math.expm1(self._sigma**2) / times)
-        return self._scaled(work, math.sqrt(variance))
+        return self._scaled(work, self._of_sum(times))
 
     def _scaled(self, work: Work, sigma: float) -> Work:
         if not sigma:
             return work
-        factor = math.exp(sigma * self._rng.standard_normal() - sigma**2 / 2)
-        return work._replace(seconds=work.seconds * factor, idle=work.idle * factor)
+        factor = math.exp(sigma * next(self._draws) - sigma**2 / 2)
+        seconds, idle, *rest = work
+        return Work(seconds * factor, idle * factor, *rest)
+
+
+def sigma_of_sum(sigma: float, times: int) -> float:
+    """Deviation of the logarithm of a sum of so many log-normal times."""
+    return math.sqrt(math.log1p(math.expm1(sigma**2) / times))
+
+
+BLOCK = 256
+"""numbers drawn at a time: one by one each costs several times as much"""
+
+
+def draws(seed: int) -> Iterator[float]:
+    """Normal numbers without end, the same as if they were drawn one by one."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from rng.standard_normal(BLOCK).tolist()
 
 
 def in_turn(times: int, *works: Work) -> Work:

@@ -31,6 +31,8 @@ class Kernel:
     """the ledger's word for how a message gets from one worker to another"""
     charges = False
     """whether messages have a cost in virtual time"""
+    wraps = False
+    """whether wires hold items in another form than workers do"""
     host = LOOPBACK
     """address at which workers on other machines reach those of this process"""
 

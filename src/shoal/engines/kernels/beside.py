@@ -82,5 +82,5 @@ def _process_of(owner: Worker, kernel: ScheduledKernel, number: int) -> Worker:
     process = Worker(owner.engine, kernel, {})
     process.become(owner.path, f"beside {owner.role}/{owner.index}", number)
     if kernel.machine is not None:
-        kernel.machine.settle(process, Site(kernel.machine.site_of(owner).node, None))
+        process.site = Site(kernel.machine.site_of(owner).node, None)
     return process

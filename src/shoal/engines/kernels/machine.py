@@ -16,6 +16,7 @@ marks.
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -66,6 +67,11 @@ which is longer than most pieces; a device runs what it is given in order."""
 class Pool:
     """Pieces of work that go on at one pace."""
 
+    __slots__ = (
+        "_others", "_row", "busy_s", "clock", "cores", "count", "first", "kind", "last", "on_cores", "one_by_one",
+        "pace", "wanted",
+    )  # fmt: skip
+
     def __init__(self, kind: str):
         self.kind = kind
         self.on_cores, self.one_by_one = kind in ON_CORES, kind in ONE_BY_ONE
@@ -80,12 +86,47 @@ class Pool:
         """that its pieces want, if they are many at once"""
         self.wanted = 0.0
         """cores, when its node last looked"""
-        self.pieces: list[tuple[float, int, Any, float]] = []
-        """(mark of its end, order, whose, cores), the next end first"""
+        self.count = 0
+        """pieces in it"""
+        self.first = math.inf
+        """the mark of the piece that ends next"""
+        self._row: deque[Piece] = deque()
+        """in order of their ends: each came with a mark behind all of those before it, as most do"""
+        self._others: list[Piece] = []
+        """a heap of those that came with an earlier mark than the last of the row"""
+
+    def add(self, piece: "Piece") -> None:
+        """Take up a piece, by its mark."""
+        mark, row = piece[0], self._row
+        if not row or mark >= row[-1][0]:
+            row.append(piece)
+        else:
+            heapq.heappush(self._others, piece)
+        if mark < self.first:
+            self.first = mark
+        self.count += 1
+
+    def take(self) -> "Piece":
+        """The piece that ends first; of several, the one that began first."""
+        row, others = self._row, self._others
+        self.count -= 1
+        if not others:
+            piece = row.popleft()
+            self.first = row[0][0] if row else math.inf
+            return piece
+        piece = row.popleft() if row and row[0] < others[0] else heapq.heappop(others)
+        self.first = min(line[0][0] if line else math.inf for line in (row, others))
+        return piece
+
+
+Piece = tuple[float, int, Any, float]
+"""(mark of its end, order, whose, cores)"""
 
 
 class Node:
     """The cores that some processes share."""
+
+    __slots__ = ("_now", "_share", "_wanted", "busy_s", "cores", "crowding", "pools", "version")
 
     def __init__(self, cores: float, crowding: float = 1.0):
         self.cores, self.crowding = cores, crowding
@@ -100,20 +141,21 @@ class Node:
         self._share = 1.0
         """of what is wanted that there is"""
 
-    def begin(self, kind: str, name: Any, piece: tuple[int, Any, float, float], now: float) -> None:
-        """A piece (order, whose, seconds, cores) joins a pool."""
+    def begin(  # noqa: PLR0913 - a piece of work and where it belongs
+        self, kind: str, name: Any, order: int, whose: Any, seconds: float, cores: float, now: float
+    ) -> None:
+        """A piece of work joins a pool."""
         if now > self._now:
             self._go_on(now)
         pool = self.pools.get((kind, name))
         if pool is None:
             pool = self.pools[kind, name] = Pool(kind)
             pool.pace = self._share if pool.on_cores else 1.0
-        order, whose, seconds, cores = piece
-        if pool.on_cores:
+        if pool.on_cores and self.crowding != 1.0:
             seconds /= self.slowed(cores)  # what it takes on so many cores alone is how long it was seen to take
-        begins = max(pool.clock, pool.last) if pool.one_by_one else pool.clock
-        pool.last = begins + seconds
-        heapq.heappush(pool.pieces, (pool.last, order, whose, cores))
+        begins = pool.last if pool.one_by_one and pool.last > pool.clock else pool.clock
+        pool.last = mark = begins + seconds
+        pool.add((mark, order, whose, cores))
         pool.cores += cores
         self._set_paces(pool)
 
@@ -121,8 +163,8 @@ class Node:
         """The piece that is due leaves; returns whose it was."""
         pool = self._go_on(now)
         assert pool is not None
-        _, _, whose, cores = heapq.heappop(pool.pieces)
-        pool.cores = pool.cores - cores if pool.pieces else 0.0
+        _, _, whose, cores = pool.take()
+        pool.cores = pool.cores - cores if pool.count else 0.0
         self._set_paces(pool)
         return whose
 
@@ -137,8 +179,8 @@ class Node:
         """When the next piece ends if nothing begins until then."""
         least = math.inf
         for pool in self.pools.values():
-            if pool.pieces:
-                left = (pool.pieces[0][0] - pool.clock) / pool.pace
+            if pool.count:
+                left = (pool.first - pool.clock) / pool.pace
                 if left < least:
                     least = left
         return self._now + (least if least > 0.0 else 0.0)
@@ -148,10 +190,11 @@ class Node:
         passed, self._now = now - self._now, now
         least, found = math.inf, None
         for pool in self.pools.values():
-            if pool.pieces:
-                pool.clock += passed * pool.pace
+            if pool.count:
+                pace = pool.pace
+                pool.clock = clock = pool.clock + passed * pace
                 pool.busy_s += passed
-                left = (pool.pieces[0][0] - pool.clock) / pool.pace
+                left = (pool.first - clock) / pace
                 if left < 0.0:
                     left = 0.0
                 if left < least:
@@ -163,13 +206,14 @@ class Node:
         """Find anew what depends on one pool, in which a piece began or ended."""
         if not changed.on_cores:
             if changed.kind == "link":
-                changed.pace = 1.0 / max(1, len(changed.pieces))
+                changed.pace = 1.0 / max(1, changed.count)
             return
-        wants = float(bool(changed.pieces)) if changed.one_by_one else changed.cores
+        wants = float(changed.count > 0) if changed.one_by_one else changed.cores
         self._wanted += wants - changed.wanted
         changed.wanted = wants
         share = self.cores / self._wanted if self._wanted > self.cores else 1.0
-        share /= self.slowed(self._wanted)
+        if self.crowding != 1.0:
+            share /= self.slowed(self._wanted)
         if share != self._share:
             self._share = share
             for pool in self.pools.values():
@@ -200,26 +244,23 @@ class Machine:
     ):
         self.link, self._spread = link, frozenset(spread)
         self.nodes = [Node(count, crowding) for count in cores]
+        self._only = self.nodes[0] if len(self.nodes) == 1 else None
         self._place = place
-        self._sites: dict[tuple[str, str, int], Site] = {}
         self._ends: list[tuple[float, int, int, int]] = []
         """(when the next piece of a node ends, order, node, its version), of all versions, the next end first"""
         self._changed: dict[int, int] = {}
         """nodes whose next end is to be found anew, and in which order: only when somebody asks for it, because a
         piece often begins at the moment at which another ended"""
         self._order = 0
+        self._due, self._first = math.inf, 0
+        """when the next piece ends, and on which node, once it was found anew"""
 
     def site_of(self, worker: Any) -> Site:
         """Where a worker is, by who it is now."""
-        who = worker.path, worker.role, worker.index
-        site = self._sites.get(who)
+        site = worker.site
         if site is None:
-            site = self._sites[who] = self._place(*who)
+            site = worker.site = self._place(worker.path, worker.role, worker.index)
         return site
-
-    def settle(self, worker: Any, site: Site) -> None:
-        """Say where one is that is nobody's role."""
-        self._sites[worker.path, worker.role, worker.index] = site
 
     def busy(self) -> dict[tuple[int, str, Any], float]:
         """Seconds so far in which each pool (node, kind, name) had work; of cores, those of the whole node."""
@@ -241,35 +282,42 @@ class Machine:
     def wanted(self, node: int, name: Any) -> bool:
         """Whether somebody holds an interpreter, or waits for it."""
         pool = self.nodes[node].pools.get(("python", name))
-        return pool is not None and bool(pool.pieces)
+        return pool is not None and pool.count > 0
 
-    def begin(  # noqa: PLR0913 - a piece of work and where it belongs
-        self, whose: Any, node: int, kind: str, name: Any, seconds: float, cores: float, now: float
-    ) -> None:
-        """A piece of work of `seconds` begins; `finish` gives back `whose` when it is done."""
-        self._order = self._changed[node] = self._order + 1
-        self.nodes[node].begin(kind, name, (self._order, whose, seconds, cores), now)
+    def take_up(self, worker: Any, work: Work, piece: tuple[str, Any, float, float], now: float) -> None:
+        """A worker begins one of the pieces of its work; `finish` gives back whose it was when it is done."""
+        kind, name, seconds, cores = piece
+        node = worker.site.node if work.server is None or work.near else 0
+        if kind == "python" and work.handing > 0 and self.wanted(node, name):
+            seconds += work.handing
+        self._order = self._changed[node] = order = self._order + 1
+        self.nodes[node].begin(kind, name, order, worker, seconds * worker.slow, cores, now)
 
-    @property
+    def cross(self, worker: Any, node: int, seconds: float, now: float) -> None:
+        """A message of a worker goes over the link of a node, which alone would take so long."""
+        self._order = self._changed[node] = order = self._order + 1
+        self.nodes[node].begin("link", None, order, worker, seconds, 0.0, now)
+
     def due(self) -> float:
         """When the next piece ends; infinite where none runs."""
         if self._changed:
-            self._foresee()
-        ends, nodes = self._ends, self.nodes
-        while ends and ends[0][3] != nodes[ends[0][2]].version:
-            heapq.heappop(ends)
-        return ends[0][0] if ends else math.inf
+            if self._only is None:
+                self._foresee()
+            else:
+                self._due = self._only.due()
+                self._changed.clear()
+        return self._due
 
     def finish(self) -> Any:
-        """Whose piece ended at `due`, which was asked for just before."""
-        due, _, node, _ = self._ends[0]
-        self._order = self._changed[node] = self._order + 1
-        return self.nodes[node].end(due)
+        """Whose piece ended when it was `due`, which was asked for just before."""
+        self._order = self._changed[self._first] = self._order + 1
+        return self.nodes[self._first].end(self._due)
 
     def _foresee(self) -> None:
-        ends = self._ends
+        """Find the next end anew, over several nodes."""
+        ends, nodes = self._ends, self.nodes
         for number, order in self._changed.items():
-            node = self.nodes[number]
+            node = nodes[number]
             node.version += 1
             end = (node.due(), order, number, node.version)
             if ends and ends[0][2] == number:  # void by now
@@ -277,12 +325,17 @@ class Machine:
             else:
                 heapq.heappush(ends, end)
         self._changed.clear()
+        while ends[0][3] != nodes[ends[0][2]].version:
+            heapq.heappop(ends)
+        self._due, _, self._first, _ = ends[0]
 
 
 def pieces_of(work: Work, site: Site) -> list[tuple[str, Any, float, float]]:
     """(kind, name, seconds, cores) of the pieces of a work after its idle seconds, one after the other."""
     seconds, idle, cores, python, device, _, server, _ = work
     busy = seconds - idle
+    if python == 0.0 and device is None and server is None:  # most works are one piece
+        return [("cores", None, busy, cores)] if busy > 0 else []
     if server is not None:
         return [("python", server, busy, 1.0)] if busy > 0 else []
     if device is not None:

@@ -55,6 +55,7 @@ _keys = itertools.count()
 class Processes(Kernel):
     """What both kernels of processes share."""
 
+    wraps = True
     via = "process"
     fixed = False
 

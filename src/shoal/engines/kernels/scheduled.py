@@ -115,7 +115,9 @@ class ScheduledKernel(Kernel):
         return []
 
     def run_phase(self, worker: Worker, name: str, fn: Callable, args: tuple) -> Any:
-        cost, around = self._cost(name, args), self.engine.around
+        cost, around = self.costs.get(name), self.engine.around
+        if cost is None or callable(cost):
+            cost = self._cost(name, args)
         worker.busy = name
         began, began_real = self.virtual_now, 0.0 if self.virtual_clock else perf_counter()
         try:
@@ -145,24 +147,22 @@ class ScheduledKernel(Kernel):
         if node is not None:
             assert machine.link is not None
             self._pass(worker, machine.link.latency_s)
-            machine.begin(worker, node, "link", None, nbytes / machine.link.bytes_per_s, 0.0, self.virtual_now)
+            machine.cross(worker, node, nbytes / machine.link.bytes_per_s, self.virtual_now)
             self._next().switch()
 
     def spend(self, worker: Worker, cost: float | Work) -> None:
         """Let the time go by in which a worker is at work."""
-        machine, slow = self.machine, worker.slow
+        machine = self.machine
         if machine is None or type(cost) is not Work:
-            self._pass(worker, (cost.seconds if isinstance(cost, Work) else cost) * slow)
+            self._pass(worker, (cost.seconds if isinstance(cost, Work) else cost) * worker.slow)
             return
         if cost.idle:
-            self._pass(worker, cost.idle * slow)
-        site = machine.site_of(worker)
-        node = site.node if cost.server is None or cost.near else 0
-        for kind, name, alone, cores in pieces_of(cost, site):
-            handed = cost.handing > 0 and kind == "python" and machine.wanted(node, name)
-            seconds = alone + cost.handing if handed else alone
-            machine.begin(worker, node, kind, name, seconds * slow, cores, self.virtual_now)
-            self._next().switch()
+            self._pass(worker, cost.idle * worker.slow)
+        for piece in pieces_of(cost, machine.site_of(worker)):
+            machine.take_up(worker, cost, piece, self.virtual_now)
+            target = self._next()
+            if target is not worker.fiber:
+                target.switch()
 
     def hold(self, worker: Worker, deadline: float | None) -> None:
         """Let others run until `go_on` or the deadline. The worker is at work meanwhile: this is no wait for a wire."""
@@ -179,7 +179,7 @@ class ScheduledKernel(Kernel):
     def _pass(self, worker: Worker, seconds: float) -> None:
         """Let seconds go by for a worker, whatever others do."""
         due = self.virtual_now + seconds
-        if due < (self._heap[0][0] if self._heap else math.inf) and (self.machine is None or due < self.machine.due):
+        if due < (self._heap[0][0] if self._heap else math.inf) and (self.machine is None or due < self.machine.due()):
             self.virtual_now = due
         else:
             self._queue(worker, due)
@@ -217,7 +217,7 @@ class ScheduledKernel(Kernel):
         that started one another would pile up to Python's recursion limit.
         """
         heap, machine = self._heap, self.machine
-        piece_due = math.inf if machine is None else machine.due
+        piece_due = math.inf if machine is None else machine.due()
         while heap:
             due, _, worker, turn = heap[0]
             if piece_due < due:

@@ -32,6 +32,8 @@ class Wire:
 
     def index_of(self, worker: Worker, role: str, verb: str) -> int:
         """The worker's index in the role that may use this side of the wire; the ledger stays true by this check."""
+        if worker.role == role and worker.path == self.path:  # its innermost system, the usual case
+            return worker.index
         mine = worker.roles.get(self.path)
         if mine is None or mine[0] != role:
             who = f"{mine[0]}/{mine[1]}" if mine else f"{worker}, which is not in that system,"

@@ -100,13 +100,11 @@ class Channel(Wire):
                 self._fill_up(worker, got, n)
                 if self._max_lag is not None:
                     self._discard_stale(worker, got, self._max_lag)
-            latest = None if self._versions is None else self._versions.latest
-            for entry in got:
-                lag = None if latest is None or entry.version is None else max(0, latest - entry.version)
-                (self._row if entry.sender is not worker else self._own_row()).add(entry.nbytes, lag)
+            self._count(worker, got)
         if by_sender:
             got.sort(key=lambda entry: entry.index)
-        return self._unwrapped(worker, [entry.item for entry in got])
+        items = [entry.item for entry in got]
+        return self._unwrapped(worker, items) if self.kernel.wraps else items
 
     def lost(self) -> list[Any]:
         """What was got is gone with the node that it lay on: count it, and get the next item instead."""
@@ -206,6 +204,25 @@ class Channel(Wire):
             self.stale += 1
             self.ledger.saw_drop(self.message)
             (self._row if entry.sender is not worker else self._own_row()).add(entry.nbytes)
+
+    def _count(self, worker: Worker, got: list[Entry]) -> None:
+        """Enter what a worker has got into the ledger, with its lag; in one go what came from others."""
+        latest = None if self._versions is None else self._versions.latest
+        count = size = lag_count = lag_sum = lag_max = 0
+        for entry in got:
+            version = entry.version
+            lag = None if latest is None or version is None else latest - version if latest > version else 0
+            if entry.sender is worker:
+                self._own_row().add(entry.nbytes, lag)
+                continue
+            count += 1
+            size += entry.nbytes
+            if lag is not None:
+                lag_count += 1
+                lag_sum += lag
+                if lag > lag_max:
+                    lag_max = lag
+        self._row.add_sums(count, size, lag_count, lag_sum, lag_max)
 
     def _own_row(self) -> Row:
         """Of items that a worker gets from itself."""

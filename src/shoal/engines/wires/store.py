@@ -30,8 +30,10 @@ class Store(Wire):
         self._line = VersionLine(self, system.group(owner), owner)
         first = [self.kernel.wrap(system.body, value), version, system.body, nbytes(value)]
         self._kept: deque[list[Any]] = deque([first], maxlen=keep)
-        self._seen: dict[Worker, tuple[int, int]] = {}
-        self._rows: dict[tuple[str, bool], Row] = {}
+        self._seen: dict[Worker, int | tuple[int, int]] = {}
+        """the latest version of each worker, and its epoch where it was started anew"""
+        self._rows: dict[str, Row] = {}
+        self._own_rows: dict[str, Row] = {}
         self.ledger.row(self.path, owner, target or ANY_ROLE, message, self.kernel.via)
         self._pull_text = f"pull {message}"
 
@@ -62,7 +64,7 @@ class Store(Wire):
                 self._line.wait(worker, at_least, self.version)
             kept = self._kept
             value, version, maker, size = kept[-1 - behind] if behind < len(kept) else kept[0]
-            seen = (version, worker.epoch)
+            seen = (version, worker.epoch) if worker.epoch else version
             fresh = self._seen.get(worker) != seen
             if fresh:
                 self._seen[worker] = seen
@@ -82,9 +84,10 @@ class Store(Wire):
 
     def _row_to(self, worker: Worker, own: bool) -> Row:
         """Of what a worker pulls; its `own` is what it published itself."""
-        role = worker.roles.get(self.path, (worker.role,))[0]
-        row = self._rows.get((role, own))
+        role = worker.role if worker.path == self.path else worker.roles.get(self.path, (worker.role,))[0]
+        rows = self._own_rows if own else self._rows
+        row = rows.get(role)
         if row is None:
             via = "call" if own else self.kernel.via
-            row = self._rows[role, own] = self.ledger.row(self.path, self.owner, role, self.message, via)
+            row = rows[role] = self.ledger.row(self.path, self.owner, role, self.message, via)
         return row
