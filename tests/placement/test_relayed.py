@@ -2,6 +2,7 @@
 """Messages over the agent of a node: what rounds say of them, and what they make of a prediction."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_every_node_has_an_agent_of_its_own_and_all_have_one_main_process():
 
 def test_who_learns_holds_the_interpreter_of_the_main_process():
     place = MANY.make(True, "learner").site_of
-    learner, actor = (type("W", (), {"path": "a2c", "role": role, "index": 0}) for role in ("learner", "actor"))
+    learner, actor = (SimpleNamespace(path="a2c", role=role, index=0, site=None) for role in ("learner", "actor"))
     assert (place(learner).process, place(actor).process) == (HUB, None)
 
 

@@ -272,8 +272,8 @@ class Uneven:
         if not sigma:
             return work
         factor = math.exp(sigma * next(self._draws) - sigma**2 / 2)
-        seconds, idle, *rest = work
-        return Work(seconds * factor, idle * factor, *rest)
+        seconds, idle, cores, python, device, handing, server, near = work
+        return Work(seconds * factor, idle * factor, cores, python, device, handing, server, near)
 
 
 def sigma_of_sum(sigma: float, times: int) -> float:
