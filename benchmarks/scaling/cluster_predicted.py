@@ -44,11 +44,12 @@ def beside_measured(profiles: dict[str, Profile], quick: bool) -> list[dict[str,
     rows = []
     for found in json.loads((folder / "cluster_scaling.json").read_text())["rows"]:
         profile, architecture = profiles[found["environment"]], found["architecture"]
-        config = config_of(architecture, ENVIRONMENTS[found["environment"]], found["actors"])
+        config = config_of(architecture, ENVIRONMENTS[found["environment"]], found["actors"], found["sampler"])
         guess = predict(profile, architecture, machine_named("here", profile), config, engine="ray")
         measured = found["steps_per_s"]["median"]
         rows.append({
-            "environment": found["environment"], "architecture": architecture, "actors": found["actors"],
+            "environment": found["environment"], "architecture": architecture,
+            "sampler": found["sampler"], "actors": found["actors"],
             "measured": measured, "predicted": guess.env_steps_per_s, "error": guess.env_steps_per_s / measured - 1,
             "limit": guess.limit, "lag_predicted": guess.lag_mean, "lag_measured": found["lag"],
         })  # fmt: skip
@@ -79,9 +80,10 @@ def main() -> None:
     profiles = {label: profile_of(env, quick=given.quick) for label, env in ENVIRONMENTS.items()}
     rows = beside_measured(profiles, given.quick)
     table = [
-        (f"{r['architecture']} {r['environment']}", r["actors"], r["measured"], r["predicted"], f"{r['error']:+.0%}")
+        (" ".join(r[name] for name in ("architecture", "sampler", "environment")), r["actors"], r["measured"],
+         r["predicted"], f"{r['error']:+.0%}")
         for r in rows
-    ]
+    ]  # fmt: skip
     print(record.table(table, ("layout", "actors", "measured", "predicted", "error")))
     paper = on_paper(profiles, NODES[:2] if given.quick else NODES)
     record.write("cluster_predicted", MODULE, quick=given.quick, began=began, rows=rows, on_paper=paper)
