@@ -8,6 +8,8 @@ from contextlib import suppress
 import pytest
 
 from shoal.engines.cluster.far import FarChild, FarLink
+from shoal.engines.cluster.fleet import Fleet
+from shoal.engines.cluster.frames import Frame
 from shoal.engines.cluster.gathering import AHEAD, Gathering, apart, together
 from shoal.processes.link import Hangup, Message
 
@@ -105,6 +107,11 @@ def test_a_message_is_seen_to_at_once_only_while_the_shadow_has_nothing_in_hand(
     """Else one could be done before the one that came ahead of it."""
     link, at_hand, answers = FarLink(FarChild(Quiet(), 1, ("/s", "actor", 0))), [], []
 
+    def hear(number) -> None:
+        left = link.hear(message(number), answers)
+        if left is not None:
+            link.deliver(left)
+
     def at_once(one):
         if one.header["n"] == 2:  # would have to wait
             return one
@@ -113,7 +120,7 @@ def test_a_message_is_seen_to_at_once_only_while_the_shadow_has_nothing_in_hand(
         return None
 
     link.at_once = at_once
-    link.hear(message(0), answers)  # the call is still being made
+    hear(0)  # the call is still being made
     assert (at_hand, answers) == ([], [])
     shadow = []
 
@@ -130,18 +137,38 @@ def test_a_message_is_seen_to_at_once_only_while_the_shadow_has_nothing_in_hand(
     assert until(lambda: shadow == [0])
     go_on.release()
     assert until(lambda: link.idle)
-    link.hear(message(1), answers)
+    hear(1)
     assert at_hand == [1]
     assert [told["told"] for told, _ in answers] == [{"well": True}]
-    link.hear(message(2), answers)
+    hear(2)
     assert until(lambda: shadow == [0, 2])
-    link.hear(message(3), answers)  # the shadow still has the one before it in hand
+    hear(3)  # the shadow still has the one before it in hand
     assert at_hand == [1]
     go_on.release()
     assert until(lambda: shadow == [0, 2, 3])
     go_on.release()
     assert until(lambda: link.idle)
-    link.hear(message(4), answers)
+    hear(4)
     assert at_hand == [1, 4]
     link.deliver(None)
     reading.join()
+
+
+def test_answers_go_before_what_the_shadows_threads_get():
+    """Else what a shadow says to a question could come before the word on what its child had told ahead of it."""
+    fleet = Fleet("127.0.0.1")
+    try:
+        node, events = fleet.expect("n"), []
+        child = node.children[1] = FarChild(node, 1, ("/s", "actor", 0))
+        node.say = lambda header, data=b"": events.append(header["op"])
+        child.link.deliver = lambda one: events.append(one.header["n"])
+        child.link.at_once = lambda one: one if one.header["n"] == 2 else child.link.send({"well": True})
+        threading.Thread(target=child.link.receive, daemon=True).start()
+        assert until(lambda: child.link.idle)
+        said = [({"op": "said", "child": 1, "said": {"n": number}}, b"") for number in (1, 2, 3)]
+        node.hear(Frame(*together("messages", said)))
+        assert events == ["answers", 2, 3]
+        del child.link.deliver
+        child.link.deliver(message(4))  # for the thread that waits
+    finally:
+        fleet.close()

@@ -55,23 +55,22 @@ class FarLink:
         """Whether the shadow's thread waits for a message, and none is on its way to it."""
         return self._read == self._delivered
 
-    def hear(self, message: Message, answers: list[Said]) -> None:
-        """A message has come. The shadow's thread gets it, unless it can be done here and now: handing every message
-        from thread to thread would cost the main process more than what is done with it."""
-        if self.at_once is None or not self.idle:
-            self.deliver(message)
-            return
-        self._answers = answers
-        try:
-            left = self.at_once(message)
-        finally:
-            self._answers = None
-        if left is not None:
-            self.deliver(left)
+    def hear(self, message: Message, answers: list[Said]) -> Message | None:
+        """A message has come. It is done here and now, if it can be: handing every message from thread to thread would
+        cost the main process more than what is done with it. Else it is given back, to be delivered to the shadow's
+        thread once the answers have gone: what that says must not overtake them."""
+        left: Message | None = message
+        if self.at_once is not None and self.idle:
+            self._answers = answers
+            try:
+                left = self.at_once(message)
+            finally:
+                self._answers = None
+        self._delivered += left is not None
+        return left
 
     def deliver(self, message: Message | None) -> None:
-        """What has come, or None at the end."""
-        self._delivered += message is not None
+        """What was heard, for the shadow's thread, or None at the end."""
         self._come.put(message)
 
     def drain(self) -> list[Message]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import shoal
@@ -94,15 +95,19 @@ class Node:
 
     def hear(self, frame: Frame) -> None:
         """A message of its agent: of the node, of one of its children, or of several, who are answered together."""
-        if frame.header["op"] != "messages":
-            self._hear_one(frame.header, frame.data, [])
-            return
         answers: list[Said] = []
-        for header, data in apart(frame.header, frame.data):
-            self._hear_one(header, data, answers)
-        self.say(*together("answers", answers))
+        later: list[Callable[[], None]] = []
+        several = frame.header["op"] == "messages"
+        for header, data in apart(frame.header, frame.data) if several else [(frame.header, frame.data)]:
+            self._hear_one(header, data, answers, later)
+        if several or answers:
+            self.say(*together("answers", answers))
+        for hand_on in later:  # whose own answers must not overtake these
+            hand_on()
 
-    def _hear_one(self, header: dict[str, Any], data: bytes, answers: list[Said]) -> None:
+    def _hear_one(
+        self, header: dict[str, Any], data: bytes, answers: list[Said], later: list[Callable[[], None]]
+    ) -> None:
         if "child" not in header:
             getattr(self, f"_{header['op']}")(header)
             return
@@ -111,7 +116,9 @@ class Node:
             self._leave(header.get("said", {}))
             return
         if header["op"] == "said":
-            child.link.hear(Message(header["said"], data, []), answers)
+            left = child.link.hear(Message(header["said"], data, []), answers)
+            if left is not None:
+                later.append(partial(child.link.deliver, left))
         elif header["op"] == "born":
             child.pid = header["pid"]
             child.born.set()
@@ -120,7 +127,7 @@ class Node:
             child.end(None, "was never started")
         elif header["op"] == "ended":
             child.page.update(*header["page"])
-            child.end(header["code"], header["how"])
+            later.append(partial(child.end, header["code"], header["how"]))
 
     def _pages(self, header: dict[str, Any]) -> None:
         for number, page in header["pages"].items():
