@@ -58,6 +58,8 @@ class Shelf:
         self._lying: dict[int, Parcel] = {}
         self._shown: WeakValueDictionary[int, Parcel] = WeakValueDictionary()
         self._copies: OrderedDict[Place, Parcel] = OrderedDict()
+        self._held = 0
+        """bytes of all copies: thousands may be kept, too many to add up with every new one"""
         self._coming: dict[Place, Future] = {}
         self._sources: dict[tuple[str, int], Source] = {}
         self._pool = Pool()
@@ -113,6 +115,7 @@ class Shelf:
             parcel = self._fetched(place, form, weight)
             with self._turn:
                 self._copies[place] = parcel
+                self._held += place.size
                 self._make_room()
         except BaseException as error:
             coming.set_exception(error)
@@ -163,10 +166,9 @@ class Shelf:
         return source
 
     def _make_room(self) -> None:
-        held = sum(place.size for place in self._copies)
-        while held > ROOM and len(self._copies) > 1:
+        while self._held > ROOM and len(self._copies) > 1:
             place, _ = self._copies.popitem(last=False)
-            held -= place.size
+            self._held -= place.size
 
     def _serve(self, stream: Stream) -> None:
         while True:
