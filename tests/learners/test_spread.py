@@ -14,8 +14,9 @@ from agents.made import BOX, DISCRETE, MASKED_CHOICES, make_agent, make_trajecto
 from shoal.architectures import registry
 from shoal.architectures.base import make_learner_parts
 from shoal.errors import ConfigError
-from shoal.learners.devices import learner_devices, sensible
+from shoal.learners.devices import learner_devices
 from shoal.learners.minibatch import make_minibatch
+from shoal.learners.sharing_out import most_even
 from shoal.learners.spread import BATCH, SAME, Spread
 from shoal.losses.across import total
 from shoal.networks.recurrent import Gru
@@ -167,8 +168,8 @@ def test_orders_on_devices_name_the_rows_that_learners_named(per_device, doublin
 
 
 @given(st.integers(1, 64), st.integers(1, 64))
-def test_sensible_numbers_of_devices_share_learners_evenly(learners, room):
-    count = sensible(learners, room)
+def test_numbers_of_devices_share_learners_evenly(learners, room):
+    count = most_even(learners, room)
     assert learners % count == 0
     assert 1 <= count <= max(1, room)
 

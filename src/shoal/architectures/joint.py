@@ -122,13 +122,17 @@ def on_host(state: Any) -> Any:
 
 def _joined(made: list, meeting: Store, process: int, config: Any) -> Any:
     """The learner of this process, once it has met the others at the address that the first one chose."""
-    host = me().host
-    if process == 0:
-        address = free_address(host)
-        meeting.publish(address)  # learner > learners
-    else:
-        address, _ = meeting.pull(at_least=1)  # learner > learner
-    return phase("start", _join, made, address, host, process, config)
+    address = agreed_address(meeting, process)
+    return phase("start", _join, made, address, me().host, process, config)
+
+
+def agreed_address(meeting: Store, process: int) -> str:
+    """Where learner processes meet: the first one chooses an address of its node, and tells the others."""
+    if process:
+        return meeting.pull(at_least=1)[0]  # learner > learner
+    address = free_address(me().host)
+    meeting.publish(address)  # learner > learners
+    return address
 
 
 def _join(made: list, address: str, host: str, process: int, config: Any) -> Any:

@@ -32,6 +32,8 @@ class Advise:
     """architectures whose parts are timed too, for shoal predict: names with commas between, or all"""
     engine: Literal["ray"] | None = None
     """ray: its messages are timed too, for shoal predict, over an agent on this machine; takes a few seconds, no Ray"""
+    in_step: bool = False
+    """updates that two learners share are timed too, for shoal predict --learners; takes some fifteen seconds"""
     network: str = "auto"
     """mlp, nature_cnn, impala_cnn, lstm, gru, your own package.module:Class, or auto: by the form of an observation"""
     env_kwargs: str = "{}"
@@ -90,6 +92,8 @@ def check(form: Advise) -> None:
         raise ConfigError(f"--env {form.env} is measured, --profile {form.profile} was before; give one of them")
     if form.engine is not None:
         raise ConfigError(f"--engine {form.engine} says what to measure; leave it out, or give --env")
+    if form.in_step:
+        raise ConfigError("--in-step says what to measure; leave it out, or give --env")
     if form.network != "auto" or form.env_kwargs != "{}":
         raise ConfigError("--network and --env-kwargs are for measuring; a profile has its own, leave them out")
     if form.compare and form.merge:
@@ -146,6 +150,7 @@ def measure(form: Advise, env: str, seconds: float | None) -> int:
             env_kwargs=env_kwargs,
             measured=read_measured(form.measure),
             engine=form.engine,
+            in_step=form.in_step,
             allowed=allowed_by(form),
             json_path=form.json,
             seconds=SECONDS if seconds is None else seconds,

@@ -5,6 +5,7 @@ workers cost one another.
     body --params--> store --pull--> workers --put--> channel --get--> body       round after round, for all of them
     workers --ask--> service: server --answer--> workers
     body --params--> store --pull--> workers, which all compute at once, then tell how long it took
+    workers --address, number--> workers --answer--> body                             whatever these workers measure
 
 Who serves computes between messages, so that cores fall asleep as they do in a run: waking them is most of what a
 message costs. Workers that are processes find their functions here by name.
@@ -111,6 +112,17 @@ def beside_one_another(workers: int, seconds: float) -> float:
         ready.get(workers)
         begin.publish(np.zeros(1))
         return float(np.mean(spent.get(workers)))
+
+
+def one_answer(workers: int, life: Callable, *given: Any) -> Any:
+    """What one of some workers tells: each lives `life(index, *given, meeting, number, told)`, where a store for an
+    address and one for a number, and a channel, are theirs. Run by an engine."""
+    with system("measured", "learner") as s:
+        meeting = s.store("PARAM", "learner", "", target="learner")
+        number = s.store("PARAM", "learner", 0, target="learner")
+        told = s.channel("PARAM", "learner", "learner", workers)
+        s.spawn("learner", workers, life, *given, meeting, number, told)
+        return told.get()[0]
 
 
 def compute(_index: int, begin: Any, ready: Any, spent: Any, seconds: float) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from shoal.errors import ConfigError
+from shoal.learners.sharing_out import most_even
 
 MOST_PER_CORE = 4
 """virtual devices: more than one only cost time, and are for tests of what more devices would do"""
@@ -32,7 +33,7 @@ def make_devices(learners: int, asked: int, cores: int) -> None:
             f"learner_devices={asked} are more than {MOST_PER_CORE} virtual devices for each of {cores} usable cores; "
             "lower --learner-devices"
         )
-    count = asked or sensible(learners, cores)
+    count = asked or most_even(learners, cores)
     if count == 1:
         return
     try:
@@ -58,20 +59,12 @@ def learner_devices(learners: int, asked: int, cores: int) -> list[Any]:
             f"{started}; lower --learner-devices{' or start a new process' if started else ''}"
         )
     room = min(len(present), cores) if present[0].platform == "cpu" else len(present)
-    return present[: asked or sensible(learners, room)]
+    return present[: asked or most_even(learners, room)]
 
 
 def devices_of_all() -> list[Any] | None:
     """Devices of all processes that met (`learners.meeting`); None in a process that met nobody."""
     return jax.devices() if jax.process_count() > 1 else None
-
-
-def sensible(learners: int, room: int) -> int:
-    """The most devices, up to `room`, that share the learners evenly.
-
-    Check: it divides learners.
-    """
-    return max(count for count in range(1, max(1, min(learners, room)) + 1) if learners % count == 0)
 
 
 @contextmanager

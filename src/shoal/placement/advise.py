@@ -13,6 +13,7 @@ from shoal.placement import layouts, measure
 from shoal.placement.allowed import ANY, Allowed
 from shoal.placement.arithmetic import count_flops
 from shoal.placement.compare import here
+from shoal.placement.in_step import measure_in_step
 from shoal.placement.passing import measure_crowding, measure_passing, measure_relayed
 from shoal.placement.profile import VERSION, EnvFacts, Profile, check_writable, write_profile
 from shoal.placement.rounds import Rounds
@@ -45,6 +46,7 @@ SHARES = {
     "copy": 0.0025,
     "crowding": 0.01,
     "trial": 0.1,
+    "in_step": 0.05,
 }
 """of the seconds, for each call or run that is timed"""
 
@@ -57,6 +59,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
     env_kwargs: dict[str, Any] | None = None,
     measured: Sequence[str] = (),
     engine: str | None = None,
+    in_step: bool = False,
     allowed: Allowed = ANY,
     json_path: Path | None = None,
     seconds: float = SECONDS,
@@ -69,6 +72,7 @@ def advise(  # noqa: PLR0913 - what is measured, and how
       architecture: the one whose stages are wanted; None for whichever is recommended.
       measured: architectures whose parts are timed too, so that `predict` knows their costs.
       engine: ray, to time its messages too, over an agent that runs here.
+      in_step: time updates of learners in step too, for which the environment needs a name.
       allowed: how stale and how often used data may be in what is recommended.
       json_path: a file for the profile.
       seconds: how long to call what is measured; less is noisier.
@@ -87,6 +91,8 @@ def advise(  # noqa: PLR0913 - what is measured, and how
     profile = measure_profile(factory, architecture, network, env_kwargs or {}, seconds, tell, measured)
     if engine == "ray":
         profile = add_relayed(profile, seconds, tell)
+    if in_step:
+        profile = add_in_step(profile, make_workload(profile.architecture, factory, network), seconds, tell)
     if json_path is not None:
         write_profile(json_path, profile)
     return advise_on(profile, architecture, allowed), profile
@@ -191,6 +197,17 @@ def add_relayed(profile: Profile, seconds: float, tell: Callable[[str], Any] = l
     watch = Stopwatch()
     relayed = measure_relayed(SHARES["passing"] * seconds)
     return replace(profile, relayed=relayed, measured_s=profile.measured_s + watch.seconds())
+
+
+def add_in_step(
+    profile: Profile, workload: Any, seconds: float, tell: Callable[[str], Any] = lambda _: None
+) -> Profile:
+    """The profile with what updates cost that two learners share, timed in some ten seconds and what frames take to
+    compile."""
+    tell("updates that two learners share")
+    watch = Stopwatch()
+    found = measure_in_step(workload, profile.network, SHARES["in_step"] * seconds)
+    return replace(profile, in_step=found, measured_s=profile.measured_s + watch.seconds())
 
 
 class Runs:

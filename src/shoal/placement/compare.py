@@ -165,6 +165,10 @@ def parts(profile: Profile) -> Iterator[tuple[Key, Value]]:
     yield from curves("transfer", profile.transfer, "bytes")
     yield _key("memory copy", "", profile.copy.size, "bytes"), _seconds(profile.copy)
     yield from message_parts(profile)
+    if (together := profile.in_step) is not None:
+        for way in ("devices", "processes"):
+            point = getattr(together, way)
+            yield _key(f"update by two {way}", together.architecture, point.size, "rows each"), _seconds(point)
     for trial in profile.trials:
         key = ("run", trial.architecture, layout_words(trial.settings, trial.engine), str(key_of(trial)))
         yield key, ("steps/s", trial.env_steps_per_s, trial.noise)

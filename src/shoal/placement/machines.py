@@ -75,16 +75,18 @@ class MachineFacts:
         devices = f" and {self.devices} {self.device}" if self.devices else ""
         return f"{nodes}{self.cores:g} cores{speed}{devices}"
 
-    def make(self, separate: bool, keeper: str | None = None) -> Machine:
-        """What workers share: actors by turns on all nodes, everybody else on the first.
+    def make(self, separate: bool, keeper: str | None = None, learners: int = 1) -> Machine:
+        """What workers share: actors by turns on all nodes, learner processes too, everybody else on the first.
 
         Args:
           separate: every worker is a process, or else all are threads of one on each node.
           keeper: the role whose first worker shares an interpreter with what is done for messages.
+          learners: processes that learn; where there are several, they come after one that leads them.
         """
 
         def place(_path: str, role: str, index: int) -> Site:
-            node = index % self.nodes if role == "actor" else 0
+            learns = role == "learner" and learners > 1 and index > 0
+            node = index % self.nodes if role == "actor" else (index - 1) % self.nodes if learns else 0
             if role == keeper and index == 0:
                 return Site(node, HUB)
             return Site(node, None if separate else 0)

@@ -14,7 +14,7 @@ from shoal.placement.bounds import usual_step
 from shoal.placement.compare import machine_facts
 from shoal.placement.layouts import key_of
 from shoal.placement.messages import Passing, Relayed
-from shoal.placement.profile import Beside, Curve, Point, Profile, Trace, Trial
+from shoal.placement.profile import Beside, Curve, InStep, Point, Profile, Trace, Trial
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:
@@ -49,6 +49,7 @@ def merge(profiles: Sequence[Profile]) -> Profile:
         crowding=mean([one.crowding for one in profiles], [1.0] * len(profiles)),
         passing=merge_passing([one.passing for one in profiles]),
         relayed=merge_relayed([one.relayed for one in profiles if one.relayed is not None]),
+        in_step=merge_in_step([one.in_step for one in profiles if one.in_step is not None]),
         trials=merge_trials([trial for one in profiles for trial in one.trials]),
         disturbed=mean([one.disturbed for one in profiles], [one.measured_s for one in profiles]),
         measured_s=sum(one.measured_s for one in profiles),
@@ -160,6 +161,17 @@ def merge_passing(several: Sequence[dict[str, Passing]]) -> dict[str, Passing]:
 def merge_relayed(several: Sequence[Relayed]) -> Relayed | None:
     """The same of clusters; None where nobody measured it."""
     return evenly(several) if several else None
+
+
+def merge_in_step(several: Sequence[InStep]) -> InStep | None:
+    """Updates of learners in step, of one kind of update; None where nobody measured them."""
+    if not several:
+        return None
+    kinds = {(one.architecture, one.steps, one.alone.size) for one in several}
+    if len(kinds) > 1:
+        raise ConfigError(f"profiles cannot be merged: learners in step had updates of {sorted(kinds)}; measure again")
+    ways = ("alone", "devices", "processes")
+    return replace(several[0], **{way: merge_points([getattr(one, way) for one in several]) for way in ways})
 
 
 def evenly(same: Sequence[Any]) -> Any:

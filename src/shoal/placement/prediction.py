@@ -12,11 +12,13 @@ from typing import Any
 
 from shoal.actors.samplers import way_of
 from shoal.architectures import presets
-from shoal.engines import IN_PROCESSES, Work
+from shoal.architectures.optimisation import require_processes_of_learners
+from shoal.engines import IN_PROCESSES, Machine, Work
 from shoal.errors import ConfigError
 from shoal.placement.apart_costs import apart_costs
 from shoal.placement.bounds import compiled_step_s
 from shoal.placement.devices import On, Places, on_devices, places, served
+from shoal.placement.in_step_costs import between_nodes, on_devices_of
 from shoal.placement.machines import MachineFacts
 from shoal.placement.message_costs import AGENT, HUB
 from shoal.placement.profile import Profile
@@ -127,20 +129,18 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
     engine, preset = engine_for(profile, machine, engine), presets.preset(architecture, profile.env.spec())
     asked = preset if config is None else config
     refuse_unknown(profile, architecture, asked)
-    endless = {"env_steps": 10**12, **({"save_replay": False} if hasattr(asked, "save_replay") else {})}
-    config = dataclasses.replace(asked, **endless)
-    made = machine.make(engine in IN_PROCESSES, keeper_of(architecture, config) if engine == "ray" else None)
+    config = on_devices_of(endless(asked), machine.cores)
+    require_processes_of_learners(config, engine, "free")
     at = {"speed": machine.speed, "env_times": env_times, "seed": seed}
-    table = costs_here(profile, architecture, config, engine, at, machine.nodes)
+    table = costs_here(profile, architecture, config, engine, at, machine)
     where = places(profile, config, machine, table, act_on, learn_on)
     table = on_devices(table, profile, config, machine, where)
-    coarse = config.all_actors > STEP_BY_STEP if whole_unrolls is None else whole_unrolls
-    coarse |= compiled_step_s(profile) is not None
-    coarse &= (where.act.device is None or served(config)) and not config.env_workers
+    coarse = in_one_piece(profile, config, where, whole_unrolls)
+    made, joint = shared_by(machine, architecture, config, engine), getattr(config, "learner_processes", 1) > 1
     watch = watched(parts_of(profile, architecture, config, coarse, at), architecture, config, table, made, brief)
     (first, last), (lag_mean, lag_max) = watch.readings, watch.lag()
     seconds = last.now - first.now
-    shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last)
+    shared, roles = shares(first.busy, last.busy, seconds), roles_of(first, last, int(joint))
     valid = profile.valid_frac if coarse or way_of(config) == "parallel" else 1.0
     return Prediction(
         architecture=architecture,
@@ -160,6 +160,26 @@ def predict(  # noqa: PLR0913 - everything that a prediction rests on
         data_bytes=data_bytes(profile, config),
         wires=tuple(wires_of(first.rows, last.rows, seconds)),
     )
+
+
+def endless(config: Any) -> Any:
+    """The config for a run that is ended when enough was seen of it."""
+    more = {"save_replay": False} if hasattr(config, "save_replay") else {}
+    return dataclasses.replace(config, env_steps=10**12, **more)
+
+
+def in_one_piece(profile: Profile, config: Any, where: Places, asked: bool | None) -> bool:
+    """Whether unrolls are simulated as one piece of work: where there are many actors, or what steps is compiled; never
+    where actors act on a device, or with environment workers."""
+    coarse = config.all_actors > STEP_BY_STEP if asked is None else asked
+    coarse |= compiled_step_s(profile) is not None
+    return coarse and (where.act.device is None or served(config)) and not config.env_workers
+
+
+def shared_by(machine: MachineFacts, architecture: str, config: Any, engine: str) -> Machine:
+    """What the workers of a run share on a machine."""
+    keeper = keeper_of(architecture, config) if engine == "ray" else None
+    return machine.make(engine in IN_PROCESSES, keeper, getattr(config, "learner_processes", 1))
 
 
 def engine_for(profile: Profile, machine: MachineFacts, engine: str) -> str:
@@ -190,11 +210,13 @@ def batches_in(config: Any, versions: int) -> float:
 
 
 def costs_here(  # noqa: PLR0913 - everything that a cost depends on
-    profile: Profile, architecture: str, config: Any, engine: str, at: dict[str, Any], nodes: int = 1
+    profile: Profile, architecture: str, config: Any, engine: str, at: dict[str, Any], machine: MachineFacts
 ) -> dict[str, Any]:
     """Costs of phases and messages on cores, with environments beside their actor or in workers; `at` is what `costs`
     takes."""
-    table = costs(profile, config, architecture, engine=engine, nodes=nodes, **at)
+    table = costs(profile, config, architecture, engine=engine, nodes=machine.nodes, **at)
+    if "update" in table:
+        table["update"] = between_nodes(table["update"], profile, config, machine)
     if getattr(config, "apart", False):
         table |= apart_costs(profile, architecture, config, at["speed"])
     compiled = compiled_step_s(profile)
@@ -215,10 +237,10 @@ def refuse_unknown(profile: Profile, architecture: str, config: Any) -> None:
             f"this profile has no costs of {architecture}'s parts; measure them with shoal advise --env "
             f"{profile.env.id} --measure {architecture} --json FILE"
         )
-    if getattr(config, "learner_processes", 1) > 1:
+    if getattr(config, "learner_processes", 1) > 1 and profile.in_step is None:
         raise ConfigError(
-            f"learner_processes={config.learner_processes} cannot be predicted yet: what their sums of gradients cost "
-            "is not measured; use --learners alone"
+            f"learner_processes={config.learner_processes}: this profile does not know what sums of gradients cost; "
+            f"measure them with shoal advise --env {profile.env.id} --in-step --json FILE"
         )
 
 
@@ -228,11 +250,11 @@ def changed(preset: Any, config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if getattr(config, name) != getattr(preset, name)}
 
 
-def roles_of(first: Reading, last: Reading) -> dict[str, Role]:
-    """How busy the workers of each role were between two readings."""
+def roles_of(first: Reading, last: Reading, resting: int = 0) -> dict[str, Role]:
+    """How busy the workers of each role were between two readings; of learners, so many only wait for the others."""
     found = {}
     for role, after in last.phases.items():
-        before, number = first.phases.get(role, {}), last.workers.get(role, 0)
+        before, number = first.phases.get(role, {}), last.workers.get(role, 0) - (resting if role == "learner" else 0)
         if number:
             spent = sum(seconds - before.get(name, 0.0) for name, seconds in after.items())
             found[role] = Role(workers=number, busy=spent / (number * (last.now - first.now)))

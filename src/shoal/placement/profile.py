@@ -183,6 +183,21 @@ class Beside:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InStep:
+    """Updates of two learners in step, which sum their gradients in every step, beside those of one that has a share of
+    the rows as they do and nobody beside it."""
+
+    architecture: str
+    steps: int
+    """gradient steps in each of these updates"""
+    alone: Point
+    devices: Point
+    """of one process, a learner on each"""
+    processes: Point
+    """a learner in each, and collectives over the network between them"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flops:
     """Arithmetic of the network and its loss, as XLA counts it before it fuses anything: the same on every machine."""
 
@@ -275,6 +290,8 @@ class Profile:
     measured_s: float
     relayed: Relayed | None = None
     """messages of the engine ray; None where they were not asked for, as in profiles older than them"""
+    in_step: InStep | None = None
+    """the same of learners in step"""
 
     @property
     def cores(self) -> float:

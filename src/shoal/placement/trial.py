@@ -172,8 +172,9 @@ def learns(config: Any, state: Any) -> bool:
 
 
 def batch_trajectories(config: Any) -> int:
-    """Trajectories in one batch: in lock-step, one of every actor."""
-    return getattr(config, "batch_trajectories", config.num_actors)
+    """Trajectories in one batch: in lock-step, one of every actor, but for those that are not waited for."""
+    in_step = getattr(config, "trajectories_per_update", config.all_actors)
+    return getattr(config, "batch_trajectories", in_step)
 
 
 def lag_between(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> float:

@@ -173,13 +173,13 @@ def steps_in(batch: list[Trajectory]) -> int:
     return sum(times[key] * env_steps_in([item]) for key, item in {id(item): item for item in batch}.items())
 
 
-def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1) -> Learner:
-    """A learner that counts and never changes its params."""
+def twin_learner(params_size: int, updates_per_batch: int = 1, devices: int = 1, processes: int = 1) -> Learner:
+    """A learner that counts and never changes its params; one of so many processes, which all get as many steps."""
 
     def update(state: LearnerState, batch: list) -> tuple[LearnerState, dict[str, float]]:
         counted = state._replace(
             updates=state.updates + updates_per_batch,
-            env_steps=state.env_steps + steps_in(batch),
+            env_steps=state.env_steps + processes * steps_in(batch),
             version=state.version + 1,
         )
         return counted, {}

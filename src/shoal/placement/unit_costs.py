@@ -17,6 +17,7 @@ from shoal.agents.lessons import CriticLesson, PolicyLesson
 from shoal.architectures import presets
 from shoal.engines import Work
 from shoal.placement.episodes import Lengths
+from shoal.placement.in_step_costs import devices_of, shares_of, summing_s
 from shoal.placement.message_costs import passed
 from shoal.placement.profile import COMPUTES, Curve, Point, Profile, Trace
 from shoal.placement.trial import batch_trajectories, passes
@@ -85,7 +86,7 @@ def traced(profile: Profile, trace: Trace | None, config: Any, speed: float) -> 
         return {}
     found = {}
     for name, curve in trace.phases.items():
-        shares = learners_of(config) if name == "update" else 1
+        shares, devices = (shares_of(config), devices_of(config)) if name == "update" else (1, 1)
         python = IN_XLA if name in COMPILED else 1.0
         if name in BY_EPISODES and trace.architecture == "pg":
             found[name] = partial(by_episodes, curve, speed, python)
@@ -94,7 +95,8 @@ def traced(profile: Profile, trace: Trace | None, config: Any, speed: float) -> 
         work = work_at(curve, rows, speed, python)
         if name == "update" and not hasattr(config, "replay_ratio"):
             work = work._replace(seconds=update_of(profile, trace.architecture, curve, config, rows) / speed)
-        found[name] = work._replace(idle=0.0, cores=shares * work.cores)
+        summing = summing_s(profile, config) / speed if name == "update" else 0.0
+        found[name] = work._replace(seconds=work.seconds + summing, idle=0.0, cores=devices * work.cores)
     return found
 
 
@@ -131,16 +133,10 @@ def learnt(profile: Profile, trace: Trace | None, config: Any, speed: float) -> 
         rows = config.envs_per_actor * config.unroll_length
         found["assemble"] = Work(overhead_per_row(profile) * rows / speed, python=1.0)
     if trace is None or trace.architecture == profile.architecture:
-        shares = learners_of(config)
-        work = update_work(profile, config, max(1, batch_rows(config) // shares), speed)
-        found["update"] = work._replace(cores=shares * work.cores)
+        work = update_work(profile, config, max(1, batch_rows(config) // shares_of(config)), speed)
+        summing = summing_s(profile, config) / speed
+        found["update"] = work._replace(seconds=work.seconds + summing, cores=devices_of(config) * work.cores)
     return found
-
-
-def learners_of(config: Any) -> int:
-    """Learners in step, each of which computes on its share of the rows, all at the same time; their sums of gradients
-    are taken to cost nothing."""
-    return getattr(config, "learners", 1)
 
 
 def handing_of(profile: Profile, together: int) -> float:

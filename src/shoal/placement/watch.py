@@ -14,7 +14,7 @@ from shoal.placement.profile import Profile
 from shoal.placement.trial import batch_trajectories, lag_between, learns, settling
 from shoal.placement.twin_hands import TwinHands, sharing_of
 from shoal.placement.twin_pool import TwinPool, stepping_of
-from shoal.placement.twins import twin_parts, twin_unrolls
+from shoal.placement.twins import twin_learner, twin_parts, twin_unrolls
 from shoal.placement.unit_costs import episode_lengths
 
 FEW, VISITS = 5, 30
@@ -91,6 +91,8 @@ def parts_of(profile: Profile, architecture: str, config: Any, coarse: bool, at:
         make_env = partial(TwinPool, spec, **how)
     gradients = config.steps_per_batch if getattr(config, "apart", False) else 1
     parts = twin_parts(spec, profile.params, gradients, lengths=lengths, whole_unrolls=coarse, make_env=make_env)
+    if (processes := getattr(config, "learner_processes", 1)) > 1:
+        parts = parts._replace(learner=twin_learner(profile.params, gradients, processes=processes))
     if way_of(config) == "parallel":
         hands = partial(TwinHands, twin_unrolls(spec), sharing_of(profile, architecture, config, at))
         return parts._replace(sampler=hands)

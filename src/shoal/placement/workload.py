@@ -47,18 +47,26 @@ class Workload(NamedTuple):
         return self.factory.spec
 
 
-def make_workload(architecture: str, factory: EnvFactory, network: str, params: np.ndarray | None = None) -> Workload:
+def make_workload(
+    architecture: str,
+    factory: EnvFactory,
+    network: str,
+    params: np.ndarray | None = None,
+    fields: dict[str, Any] | None = None,
+) -> Workload:
     """Real parts for an architecture's preset.
 
     Args:
       params: initial params of another architecture on the same environment and network; drawing them again for every
         learner would take longer than measuring.
+      fields: in which the config departs from the preset.
 
     Raises:
       ConfigError: unknown architecture or network, or a network that does not fit the environment.
     """
     module = registry.load(architecture)
-    config = dataclasses.replace(endless(presets.preset(architecture, factory.spec)), learning_rate=HARMLESS_RATE)
+    preset = presets.preset(architecture, factory.spec)
+    config = dataclasses.replace(endless(preset), **{"learning_rate": HARMLESS_RATE, **(fields or {})})
     factory = environment_for(config, factory)
     network_class = resolve(network, factory.spec)
     agent = module.make_agent(config, factory.spec, network_class)
