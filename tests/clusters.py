@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+from shoal.engines.cluster.agent import SILENCE_S
 from shoal.engines.cluster.fleet import Fleet
 from shoal.engines.cluster.places import Even
 
@@ -17,9 +18,10 @@ AGENT = """
 import json, sys
 facts = json.loads(sys.argv[1])
 sys.path[:] = facts["path"]
-from shoal.engines.cluster.agent import Agent
+from shoal.engines.cluster import agent
+agent.SILENCE_S = facts["silence_s"]
 main = tuple(facts["main"])
-agent = Agent(facts["name"], main, bytes.fromhex(facts["secret"]), facts["host"], facts["path"])
+agent = agent.Agent(facts["name"], main, bytes.fromhex(facts["secret"]), facts["host"], facts["path"])
 print(json.dumps(agent._shelf.address), flush=True)
 agent._shelf.address = tuple(json.loads(sys.stdin.readline()))
 agent.run()
@@ -37,9 +39,11 @@ class LocalCluster(Even):
     Args:
       via: (who listens there, address) -> the address under which others reach it. Who is "main", where agents dial,
         "shelf main", or "shelf" and a node's name.
+      silence_s: for which agents bear the main process's silence.
     """
 
-    def __init__(self, nodes: int = 2, via=directly, **settings):
+    def __init__(self, nodes: int = 2, via=directly, silence_s: float = SILENCE_S, **settings):
+        self._silence_s = silence_s
         self.notes: list[str] = []
         super().__init__(Fleet(LOOPBACK, self.notes.append, **settings))
         self._via = via
@@ -54,6 +58,7 @@ class LocalCluster(Even):
         node, host = self.fleet.expect(name), HOSTS[len(self.agents) % len(HOSTS)]
         facts = {
             "name": name, "main": self._main, "secret": self.fleet.secret.hex(), "host": host, "path": sys.path,
+            "silence_s": self._silence_s,
         }  # fmt: skip
         agent = self.agents[name] = subprocess.Popen(
             [sys.executable, "-c", AGENT, json.dumps(facts)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -9,6 +9,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")  # how long an example takes says how busy the machine is
 
 pytest_plugins = ("evidence",)
 

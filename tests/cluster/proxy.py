@@ -40,7 +40,13 @@ class Weather:
     def freeze(self, seconds: float) -> None:
         """For so long nothing passes; then what was held up does. New connections find no answer meanwhile."""
         self._open.clear()
-        threading.Timer(seconds, self._open.set).start()
+        timer = threading.Timer(seconds, self._open.set)
+        timer.daemon = True
+        timer.start()
+
+    def thaw(self) -> None:
+        """What was held up passes now."""
+        self._open.set()
 
     def reset(self) -> None:
         """Break all connections, wherever in a message they are."""

@@ -215,9 +215,12 @@ def test_who_sends_while_the_other_side_takes_nothing_is_freed_by_a_cut():
     near.go_on(a, 0)
     sending = threading.Thread(target=near.talk.send, args=({"what": 0}, bytes(10_000_000)), daemon=True)
     sending.start()
+    until = time.monotonic() + WAIT_S
+    while not near.talk.busy and time.monotonic() < until:
+        time.sleep(0.005)
+    assert near.talk.busy
     sending.join(0.05)
     assert sending.is_alive()
-    assert near.talk.busy
     near.talk.cut()
     sending.join(WAIT_S)
     assert not sending.is_alive()

@@ -43,7 +43,12 @@ def test_ray_is_not_installed(tmp_path):
 def test_nobody_is_there(tmp_path):
     found = shoal([*TRAIN, "--address", "127.0.0.1:1"], tmp_path)
     told(found, "nobody answers at 127.0.0.1:1", "ray start --head")
-    assert found[2] < 20
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_nobody_is_there_and_that_is_said_soon(tmp_path):
+    assert shoal([*TRAIN, "--address", "127.0.0.1:1"], tmp_path)[2] < 20
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """Items that lie on one node's shelf and are read on another's: the same bytes, brought once, or a loss."""
 
 import gc
+import itertools
 import threading
 import time
 
@@ -49,6 +50,13 @@ class Two:
         self.near.close()
         self.far.close()
         self.weather.close()
+
+
+def until(true, seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return true()
 
 
 @pytest.fixture
@@ -232,21 +240,19 @@ def test_another_runs_shelf_is_a_loss_and_no_hang():
     other.close()
 
 
-def test_a_transfer_that_broke_is_taken_up_again(two):
+def test_a_transfer_that_broke_is_taken_up_again(two, monkeypatch):
     place, parcel = two.put(noise(20_000_000))
-    two.weather.delay = 0.05
+    passed = itertools.count(1)
 
-    def break_it() -> None:
-        while two.weather.resets < 3 and place not in two.near._copies:
-            if two.source._taking:
-                two.weather.reset()
-            time.sleep(0.005)
+    def break_it() -> float:
+        """Asked for every packet, of which an item of this size has three hundred at least."""
+        if next(passed) in (50, 100, 150):
+            two.weather.reset()
+        return 0.0
 
-    two.near._source(two.far.address)
-    breaking = threading.Thread(target=break_it)
-    breaking.start()
+    monkeypatch.setattr(two.weather, "stall", break_it)
     assert np.array_equal(two.copied(place, parcel), noise(20_000_000))
-    breaking.join()
+    assert two.weather.resets == 3
     assert two.source.connections > 1
 
 
@@ -278,8 +284,14 @@ def test_a_connection_that_has_died_in_silence_is_made_anew(two, monkeypatch):
     time.sleep(0.7)
     assert two.source.connections == before  # nothing is asked for: silence is as it should be
     place, parcel = two.put(noise(30_000))
-    two.weather.freeze(2.5)
-    assert np.array_equal(two.copied(place, parcel), noise(30_000))
+    two.weather.freeze(600)
+    copies = []
+    copying = threading.Thread(target=lambda: copies.append(two.copied(place, parcel)))
+    copying.start()
+    assert until(lambda: two.source._stream is None)
+    two.weather.thaw()
+    copying.join(60)
+    assert np.array_equal(copies[0], noise(30_000))
     assert two.source.connections > before
 
 

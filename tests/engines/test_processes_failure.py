@@ -6,6 +6,7 @@ import pytest
 from engines import programs
 from engines.running import PROCESSES, engine_of, workers_left
 from shoal.engines import Deadlock, Ended, RoleFailed, system
+from shoal.engines.kernels import processes
 from shoal.engines.remote.errors import RemoteError, RemoteFault, WorkerDied, decode, encode
 from shoal.errors import EnvironmentFault, HangError, MemoryShort, ShoalError
 from shoal.processes import limits
@@ -180,7 +181,9 @@ def test_a_deadlock_inside_nesting_unwinds(kind):
 
 
 @on_both
-def test_an_error_while_being_ended_is_a_warning(kind):
+def test_an_error_while_being_ended_is_a_warning(kind, monkeypatch):
+    monkeypatch.setattr(processes, "GRACE_S", 60.0)  # it needs a core for that
+
     def program():
         with system("s", "learner") as s:
             channel = s.channel("TRAJ", "actor", "learner", 1)

@@ -10,6 +10,7 @@ import pytest
 from engines import programs
 from engines.running import PROCESSES, engine_of, fresh_engine, stop_when, workers_left
 from shoal.engines import RoleFailed, Stopped, me, system
+from shoal.engines.kernels import processes
 from shoal.errors import ConfigError
 from shoal.processes import launch
 
@@ -49,8 +50,9 @@ def consume_for_ever(count, fn, *args, **policy):
 
 
 @on_both
-def test_leaving_a_system_ends_its_workers_whatever_they_catch(kind, tmp_path):
+def test_leaving_a_system_ends_its_workers_whatever_they_catch(kind, tmp_path, monkeypatch):
     """Their own last words are spoken; `except Exception` does not hold Stopped."""
+    monkeypatch.setattr(processes, "GRACE_S", 60.0)  # they need a core for that
 
     def program():
         with system("s", "learner") as s:

@@ -34,5 +34,6 @@ def await_output(capfd, count: int) -> list[str]:
     """So many lines of output; from other nodes they may come a little later."""
     lines, until = [], time.monotonic() + 60
     while len(lines) < count and time.monotonic() < until:
+        time.sleep(0.05)  # what is written between its reading and its clearing is lost
         lines += capfd.readouterr().out.splitlines()
     return lines

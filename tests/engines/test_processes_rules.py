@@ -133,7 +133,7 @@ def test_who_is_killed_while_it_hands_over_holds_nobody_up():
             s.spawn("actor", 4, programs.produce_items, channel, on_failure="restart", budget=1000)
             killer.start()
             seen, count = {}, 0
-            until = time.monotonic() + 90
+            until = time.monotonic() + 250
             while len(engine.losses()) < 12 or count < 120 or {index for index, _ in seen} != {0, 1, 2, 3}:
                 assert time.monotonic() < until, (engine.losses(), seen)
                 (item,) = channel.get()

@@ -169,7 +169,7 @@ def test_a_server_that_is_killed_takes_its_children_and_is_replaced():
     assert gone(pid)
     with pytest.raises(Hangup):
         child.link.receive()
-    assert child.wait(10) is None  # nobody was left to see how
+    assert child.wait(60) is None  # nobody was left to see how
     assert child.describe(None) == "ended with the process that starts workers"
     child.close()
     with pytest.raises(ServerEnded, match="has ended: start the run again"):

@@ -22,8 +22,8 @@ from shoal.processes.status import Status
 
 AT_ONCE = 256 * 1024
 """bytes up to which what is for the main process goes along with its message, instead of being fetched"""
-EXIT_S = 2.0
-"""seconds to learn how a child ended"""
+EXIT_S = 20.0
+"""seconds to learn how a child ended, which takes long only where nobody is given a core"""
 Told = tuple[dict[str, Any], bytes]
 
 

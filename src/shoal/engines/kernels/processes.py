@@ -40,8 +40,8 @@ GRACE_S = 2.0
 """seconds that a child has to end by itself before it is killed"""
 LAUNCH_S = 60.0
 """seconds that a child may take to import what it needs, however impatient the run is"""
-EXIT_S = 2.0
-"""seconds to learn how a child ended"""
+EXIT_S = 20.0
+"""seconds to learn how a child ended, which takes long only where nobody is given a core"""
 SEATED_AS = {"actor": "act", "inference": "infer", "learner": "learn"}
 """roles by the names under which a placement knows them"""
 STRIKES = 3

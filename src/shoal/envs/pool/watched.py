@@ -15,8 +15,8 @@ from shoal.processes.link import Message
 from shoal.processes.status import Status
 from shoal.processes.stillness import Stillness
 
-EXIT_S = 2.0
-"""seconds to learn how a worker ended"""
+EXIT_S = 20.0
+"""seconds to learn how a worker ended, which takes long only where nobody is given a core"""
 MAKING_S = 60.0
 """seconds that a worker may take to import and make its environments, however impatient the run is"""
 STRIKES = 3
