@@ -6,11 +6,11 @@ import signal
 
 import jax
 import numpy as np
-import psutil
 import pytest
 
 from actors.collecting import SEED, WAYS, assert_equal, collect, config_of, parts_of
 from agents.made import halves
+from engines.running import all_end
 from shoal import seeds
 from shoal.actors.samplers import start
 from shoal.engines import make_engine
@@ -152,6 +152,5 @@ def test_who_closes_leaves_nobody_and_loses_nothing(sampler_and_params):
     pids = sampler.pids()
     sampler.close()
     sampler.close()
-    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+    assert all_end(pids)
     assert_equal(trajectory, copy)

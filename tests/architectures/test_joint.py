@@ -7,10 +7,10 @@ import socket
 
 import jax
 import numpy as np
-import psutil
 import pytest
 
 from architectures.small import config_of, parts_of, run_small
+from engines.running import all_end
 from shoal.architectures import registry
 from shoal.architectures.assemble import preloads
 from shoal.architectures.joint import loss_in, others_there
@@ -27,8 +27,7 @@ JOINT = {"learners": 2, "learner_processes": 2}
 
 def refuse_orphans(engine):
     """Workers' processes are gone, or will be as soon as the fork server has looked."""
-    left = [psutil.Process(place["pid"]) for place in engine.pids if psutil.pid_exists(place["pid"])]
-    assert psutil.wait_procs(left, timeout=60)[1] == []
+    assert all_end([place["pid"] for place in engine.pids])
 
 
 def same_updates(architecture, engine="processes", **fields):

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def run_apart(architecture, form, engine, order="free", updates=12, parts=None, 
     ],
 )  # fmt: skip
 def test_trajectories_never_leave_their_learner(architecture, form, engine):
-    run = run_apart(architecture, form, engine)
+    run = run_apart(architecture, form, engine, workers=6 if engine in IN_PROCESSES else 0)
     rows = run.engine.rows()
     assert faults(architecture, rows, **fields_of(architecture, form)) == []
     systems = {(row["message"], row["source"], row["target"]): row["system"] for row in rows if row["count"]}
@@ -78,15 +79,19 @@ def test_with_one_actor_a_learner_no_trajectory_crosses_at_all(architecture, for
 @each_form
 @each_architecture
 def test_exchanges_are_counted_and_moments_are_shared(architecture, form):
-    run = run_apart(architecture, form, "threads", updates=24)
-    last, config = run.states[-1], config_of(architecture, 24, **fields_of(architecture, form))
-    grad = next(row for row in run.engine.rows() if row["message"] == "GRAD")
-    assert last.updates == last.version * config.steps_per_exchange
-    assert 0 <= grad["count"] - last.version <= 4  # those that came while the run ended
-    assert grad["bytes"] == grad["count"] * last.params.nbytes * (3 if form == "async_skip" else 1)
-    assert last.optimiser.shape == (2, last.params.size)
-    assert np.abs(last.optimiser).max(-1).min() > 0
-    assert np.concatenate(run.lags).max() >= 1
+    config = config_of(architecture, 24, **fields_of(architecture, form))
+    for engine in ("inline", "threads"):
+        run = run_apart(architecture, form, engine, updates=24)
+        last = run.states[-1]
+        grad = next(row for row in run.engine.rows() if row["message"] == "GRAD")
+        assert last.updates == last.version * config.steps_per_exchange
+        assert grad["count"] >= last.version
+        assert grad["bytes"] == grad["count"] * last.params.nbytes * (3 if form == "async_skip" else 1)
+        assert last.optimiser.shape == (2, last.params.size)
+        assert np.abs(last.optimiser).max(-1).min() > 0
+        if engine == "inline":  # elsewhere learners go on while the run ends, and one may be through before the other
+            assert grad["count"] - last.version <= 4
+            assert np.concatenate(run.lags).max() >= 1
 
 
 @pytest.mark.evidence("fingerprint")
@@ -173,6 +178,8 @@ def test_a_killed_learner_stops_nobody_and_comes_back(form):
         if not killed:
             killed.append(next(place["pid"] for place in run.engine.pids if place["index"] == 0))
             os.kill(killed[0], signal.SIGKILL)
+            while not run.engine.losses():  # the other learner could end the run before
+                time.sleep(0.01)
         return state
 
     last = run.engine.run(registry.load("a2c").run, config, parts, None, visit)

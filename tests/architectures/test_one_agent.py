@@ -53,7 +53,9 @@ SCHEMES = {
     "synchronous replay": Scheme("dqn", "inline", {**REPLAY, "target_interval": 200}),
     "replay on several shares": Scheme("dqn", "inline", {**REPLAY, "target_interval": 200, "learners": 2}),
     "replay of learners apart": Scheme("dqn", "threads", {**REPLAY, "optimisation": "async", "learners": 2}),
-    "asynchronous prioritised replay": Scheme("apex", "threads", {**REPLAY, "target_interval": 200}),
+    "asynchronous prioritised replay": Scheme(
+        "apex", "threads", {**REPLAY, "target_interval": 200, "actors_ahead": 100}
+    ),
 }
 each_scheme = pytest.mark.parametrize("name", SCHEMES)
 

@@ -183,8 +183,11 @@ def test_versions_and_counters_go_on_from_the_state_that_is_given(architecture, 
     last = run.engine.run(registry.load(architecture).run, config, parts, state, run.visit)
     assert last is run.states[-1]
     assert run.states[-1 if architecture in REPLAY else 0].updates > 700  # a memory is filled first
-    assert last.env_steps >= config.env_steps > run.states[0].env_steps
-    if architecture in (*WITHOUT_TRAJECTORIES, "gorila"):  # pushes go on while the body looks at the run
+    assert last.env_steps >= config.env_steps
+    assert run.states[0].env_steps > config.env_steps // 2
+    bystander = architecture in (*WITHOUT_TRAJECTORIES, "gorila")
+    assert run.states[0].env_steps < config.env_steps or (bystander and engine != "inline")
+    if bystander:  # pushes go on while the body looks at the run
         assert run.states[0].version > 50
         assert {s.updates - s.version for s in run.states} == {650}
         assert np.all(np.diff([s.version for s in run.states]) > 0)

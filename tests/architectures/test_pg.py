@@ -53,11 +53,12 @@ class Iterations(Run):
         return state
 
 
-def ran(step, engine="inline", visits=3, parts=None, env="CartPole-v1", timing=None, **fields):
-    """A run of some visits; `timing` goes to the engine."""
+def ran(step, engine="inline", visits=3, parts=None, env="CartPole-v1", timing=None, workers=0, **fields):  # noqa: PLR0913
+    """A run of some visits; `timing` goes to the engine, `workers` are processes that the first visit waits for."""
     config = config_of(step, **fields)
     parts = parts_of(config, env) if parts is None else parts
     run = Iterations(engine_named(engine, **(timing or {})), visits)
+    run.workers = workers
     if engine in IN_PROCESSES:
         run.engine.preload = preloads(parts.agent, pg, config)
     run.engine.run(pg.run, config, parts, None, run.visit)
@@ -174,13 +175,14 @@ def test_each_step_shows_its_fingerprint(step, engine):
     parts = None
     if engine == "simulated":
         parts = twin_parts(envs.resolve("toy:catch").spec, 50)
-    run = ran(step, engine, visits=4, env="toy:catch", parts=parts)
+    workers = 2 + CENTRES.get("pg", 0) if engine in IN_PROCESSES else 0
+    run = ran(step, engine, visits=4, env="toy:catch", parts=parts, workers=workers)
     rows = run.engine.rows()
     assert faults("pg", rows, step=step) == []
     wrong = {"a": "c", "b": "e", "c": "a", "d": "f", "e": "d", "f": "a"}[step]
     assert faults("pg", rows, step=wrong)
     pids = {place["pid"] for place in run.engine.pids}
-    assert len(pids) == (2 + CENTRES.get("pg", 0) if engine in IN_PROCESSES else 0)
+    assert len(pids) == workers
     lags = np.concatenate(run.lags)
     assert lags.max() == 0 if step in "abcd" else lags.max() > 0 or engine in FREE
 

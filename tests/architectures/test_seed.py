@@ -30,7 +30,21 @@ class Killing(Run):
                 place["pid"] for place in self.engine.pids if (place["role"], place["index"]) == (self.role, 0)
             )
             os.kill(self.victim, signal.SIGKILL)
+        if self.victim is not None and len(self.batches) >= 60 and self.all_were_seen():
+            self.engine.stop("seen")
         return super().visit(state, batch, metrics)
+
+    def actors(self, epoch=None):
+        return {p["pid"] for p in self.engine.pids if p["role"] == "actor" and epoch in (None, p["epoch"])}
+
+    def seen(self):
+        """Processes whose unrolls came, in that order."""
+        return [int(trajectory.obs[0, 0, 0]) for trajectory in self.batches]
+
+    def all_were_seen(self):
+        """Whether the loss is in the books, and all actors that there should be have handed over unrolls."""
+        expected = 2 + (self.role == "actor")
+        return bool(self.engine.losses()) and len(self.actors()) == expected and set(self.seen()) == self.actors()
 
 
 def unbroken(obs):
@@ -41,7 +55,7 @@ def unbroken(obs):
 @pytest.mark.evidence("fingerprint", "seed")
 @pytest.mark.parametrize("role", ["actor", "inference"])
 def test_no_unroll_mixes_two_runs_after_a_kill(role):
-    config = config_of("seed", 60, unroll_length=5, batch_trajectories=1)
+    config = config_of("seed", 10**6, unroll_length=5, batch_trajectories=1)
     run = Killing(role)
     run.engine.run(seed.run, config, parts_of("seed", config, ENV), None, run.visit)
     (loss,) = run.engine.losses()
@@ -49,13 +63,13 @@ def test_no_unroll_mixes_two_runs_after_a_kill(role):
     assert f"process {run.victim} of" in loss
     assert all(unbroken(trajectory.obs) for trajectory in run.batches)
     assert not unbroken(np.concatenate([trajectory.obs for trajectory in run.batches[:2]]))  # what it would look like
-    by_process = [int(trajectory.obs[0, 0, 0]) for trajectory in run.batches]
-    actors = {place["pid"] for place in run.engine.pids if place["role"] == "actor"}
-    assert set(by_process) == actors
-    assert len(actors) == 2 + (role == "actor")
+    assert set(run.seen()) == run.actors()
+    assert len(run.actors()) == 2 + (role == "actor")
     if role == "actor":
-        assert by_process.index(max(actors)) > 4
-        assert run.victim not in by_process[by_process.index(max(actors)) :]
+        (new,) = run.actors(epoch=1)
+        first = run.seen().index(new)
+        assert first > 4
+        assert run.victim not in run.seen()[first:]
     lengths = np.concatenate([trajectory.episode_length.ravel() for trajectory in run.batches])
     assert set(lengths) == {0, 7}  # an episode that was seen in part only is not counted
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engines under test by name, and what a ledger says crossed."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
+
+import psutil
 
 from clusters import LocalCluster, two_nodes
 from shoal.engines import Engine, make_engine
@@ -50,6 +53,22 @@ def row(engine: Engine, message: str, system: str | None = None) -> dict:
     found = [r for r in engine.rows() if r["message"] == message and system in (None, r["system"])]
     assert len(found) == 1, found
     return found[0]
+
+
+def all_end(pids, seconds=60.0):
+    """Whether none of these processes is left after so long, but for whom their parent has not looked at yet."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return all(is_zombie(process) for process in psutil.wait_procs(found, timeout=seconds)[1])
+
+
+def is_zombie(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def workers_left() -> list[str]:

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from cli.shell import environment
-from failure.told import PROGRAM, STEPPING
+from failure.told import GO_ON, PROGRAM, STEPPING
 from repository.sources import ROOT
 from shoal.records import checkpoint
 from shoal.records.metrics import read_rows
@@ -115,6 +115,10 @@ class Run:
     def until_training(self, steppers: int) -> None:
         """Wait until so many processes step environments and a row of metrics is there."""
         self.until(lambda: len(self.stepping() & self.children()) >= steppers and self.rows())
+
+    def go_on(self) -> None:
+        """Let environments go on that are held."""
+        (self.told / GO_ON).touch()
 
     def kill(self, *pids: int, number: int = signal.SIGKILL) -> None:
         """Signal processes of this run, all at once; what they hold of memory is remembered."""

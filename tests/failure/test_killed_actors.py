@@ -21,13 +21,14 @@ def lines_about(run, pid):
     ],
 )
 def test_killed_actors_are_named_and_started_anew(start, architecture, victims):
-    run = start(architecture, num_actors=ACTORS, env_steps=ENV_STEPS)
+    run = start(architecture, num_actors=ACTORS, env_steps=ENV_STEPS, env_kwargs={"held": True})
     run.until_training(ACTORS)
     chosen = sorted(run.children())[:victims]
     run.kill(*chosen)
     before = run.rows()[-1]["env_steps"]
     run.until(lambda: len(run.stepping()) == ACTORS + victims)
     assert before < ENV_STEPS
+    run.go_on()
     assert run.end() == 0, run.said()
     assert run.is_whole(ENV_STEPS)["workers_restarted"] == victims
     for pid in chosen:

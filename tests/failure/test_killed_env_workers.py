@@ -26,14 +26,16 @@ def lost_lines(run):
 )
 def test_killed_workers_are_named_and_started_anew(start, engine, victims, sampler):
     run = start(
-        "ppo", engine=engine, num_actors=1, envs_per_actor=4, env_workers=2, sampler=sampler, env_steps=ENV_STEPS
-    )
+        "ppo", engine=engine, num_actors=1, envs_per_actor=4, env_workers=2, sampler=sampler, env_steps=ENV_STEPS,
+        env_kwargs={"held": True},
+    )  # fmt: skip
     run.until_training(2)
     chosen = sorted(run.stepping())[:victims]
     run.kill(*chosen)
     before = run.rows()[-1]["env_steps"]
     run.until(lambda: len(run.stepping()) == 2 + victims)
     assert before < ENV_STEPS
+    run.go_on()
     assert run.end() == 0, run.said()
     last = run.is_whole(ENV_STEPS)
     assert last["env_workers_restarted"] == victims

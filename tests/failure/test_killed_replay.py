@@ -15,10 +15,12 @@ def lines_about(run, pid):
 
 @pytest.mark.evidence("fingerprint", "apex")
 def test_killed_actors_leave_the_rest_of_apex_running(start):
-    run = start("apex", num_actors=2, **SMALL)
+    run = start("apex", num_actors=2, **SMALL, env_kwargs={"held": True})
     run.until_training(2)
     victim = min(run.stepping() & run.children())
     run.kill(victim)
+    run.until(lambda: len(run.stepping()) == 3)
+    run.go_on()
     assert run.end() == 0, run.said()
     assert run.is_whole(ENV_STEPS)["workers_restarted"] == 1
     (line,) = lines_about(run, victim)

@@ -18,14 +18,15 @@ ENV_STEPS = 700
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def test_training_goes_on_with_a_new_server(start, settings):
-    run = start("ppo", env_steps=ENV_STEPS, **settings, env_kwargs={"program": True})
+    run = start("ppo", env_steps=ENV_STEPS, **settings, env_kwargs={"program": True, "held": True})
     steppers = 4 if "env_workers" in settings else 2
     run.until_training(steppers)
     server, children, programs = run.server(), run.children(), run.programs() & run.pids()
     assert len(programs) == 4
     run.kill(server)
-    run.until(lambda: not (children | programs | {server}) & run.pids(), seconds=2)
+    run.until(lambda: not (children | programs | {server}) & run.pids())
     run.until(lambda: len(run.stepping()) == 2 * steppers)
+    run.go_on()
     assert run.server() != server
     assert run.end() == 0, run.said()
     last = run.is_whole(ENV_STEPS)

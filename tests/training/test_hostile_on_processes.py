@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hostile environments in processes of their own: what breaks is named in a line, what hangs is ended, others train."""
 
+import contextlib
 import os
 import time
 
@@ -27,7 +28,7 @@ def train(hostile, folder):
     return shoal.train(
         "impala", f"envs.hostile:{hostile.__name__}", engine="processes", env_steps=5 if slow else 60, unroll_length=5,
         num_actors=1, envs_per_actor=1 if slow else 2, batch_trajectories=1, run_dir=folder / "run",
-        hang_seconds=HANG_SECONDS if hostile.dies else 30, quiet=True,
+        hang_seconds=HANG_SECONDS if hostile.dies == "hang" else 30, quiet=True,
     )  # fmt: skip
 
 
@@ -49,7 +50,11 @@ def check(hostile, folder):
 
 def descendants() -> list[psutil.Process]:
     """Processes below ours, but for the fork server itself."""
-    return [p for child in psutil.Process().children() for p in child.children(recursive=True)]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += child.children(recursive=True)
+    return found
 
 
 @pytest.mark.parametrize("hostile", DEADLY, ids=lambda hostile: hostile.__name__)

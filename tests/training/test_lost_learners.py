@@ -5,10 +5,10 @@ import os
 import signal
 from contextlib import contextmanager
 
-import psutil
 import pytest
 
 from clusters import LocalCluster
+from engines.running import all_end
 from shoal import training
 from shoal.engines import Engine, LearnerLost
 from shoal.errors import CheckpointError
@@ -88,8 +88,7 @@ def went_on(folder, result, lost_at):
     assert begun <= lost_at + 2 * UPDATE
     assert not any("stopped by" in line for line in log_of(folder))
     pids = [place["pid"] for segment in segments for place in segment["pids"]]
-    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert all_end(pids)
     return begun
 
 

@@ -62,13 +62,15 @@ def test_everything_is_there(result):
 
 
 def test_rows_hold_what_is_promised(result):
-    rows = result.metrics
-    assert len(rows) >= 2
+    rows, name = result.metrics, architecture_of(result)
+    bystander = name in ("a3c", "gorila")  # whose workers may be far on before the body first looks
+    assert len(rows) >= 2 - bystander
     for row in rows:
         assert unknown_names(row) == []
-    last, remembers = rows[-1], architecture_of(result) in REMEMBER
-    seen = set().union(*rows) if remembers else set(last)  # a row in which nothing was drawn has no losses
-    assert seen | NOT_PROMISED.get(architecture_of(result), set()) >= {
+    last, remembers = rows[-1], name in REMEMBER
+    # a row in which nothing was drawn, or of which no worker has told yet, has no losses
+    seen = set().union(*rows) if remembers or bystander else set(last)
+    assert seen | NOT_PROMISED.get(name, set()) >= {
         "env_steps",
         "wall_s",
         "updates",

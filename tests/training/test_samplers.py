@@ -46,13 +46,14 @@ def test_training_goes_on_where_a_worker_dies(way, engine, tmp_path):
 @pytest.mark.parametrize("name", ["ExitsTheProcess", "NeverReturns"])
 def test_what_always_ends_or_stops_its_process_is_named(name, way, tmp_path):
     dies = next(hostile.dies for hostile in HOSTILE if hostile.__name__ == name)
-    settings = {"step_timeout": 2.0, "num_actors": 1, "envs_per_actor": 4, "env_steps": 60}
+    patience = 2.0 if dies == "hang" else 60.0
+    settings = {"step_timeout": patience, "num_actors": 1, "envs_per_actor": 4, "env_steps": 60}
     with pytest.raises(ShoalError) as caught:
         train(tmp_path / "run", "a2c", f"envs.hostile:{name}", **settings, **WAYS[way])
     line = str(caught.value)
     assert caught.value.exit_code == 3
     assert "\n" not in line
-    assert f"envs.hostile:{name}: environment " in line
+    assert f"envs.hostile:{name}: environment" in line  # or environments, where it got no core to begin with either
     assert ("did nothing for 2 s" if dies == "hang" else "ended its process 3 times") in line
 
 
