@@ -18,6 +18,7 @@ pytest_plugins = ("evidence",)
 
 ROOT = Path(__file__).resolve().parent.parent
 FAIL_BEYOND = 3  # times the budget, and times how slow the machine is: a test ten times too long does not pass
+STALLS_S = 120  # below which no folder is too long: others may have the cores for a while
 SLOWEST = 5  # times as slow as the machine of the budgets that any other is taken to be, at most
 ENOUGH = 5  # folders that tell how slow it is
 
@@ -61,7 +62,8 @@ def folder_of(nodeid: str) -> str:
 
 def over_budget() -> list[str]:
     """Folders that took too long, beside what most folders took of their budgets: a slow machine slows all of them."""
-    return too_long({f: seconds / BUDGETS_S[f] for f, seconds in spent_s.items() if f in BUDGETS_S})
+    shares = {f: seconds / BUDGETS_S[f] for f, seconds in spent_s.items() if f in BUDGETS_S}
+    return [folder for folder in too_long(shares) if spent_s[folder] > STALLS_S]
 
 
 def too_long(shares: dict[str, float]) -> list[str]:

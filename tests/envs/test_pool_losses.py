@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -14,8 +15,9 @@ import pytest
 from envs.pooled import CRASH, END, EXIT, FINE, SLEEP
 from shoal import envs, seeds
 from shoal.envs.pool import in_workers
+from shoal.envs.pool.watched import Watched
 from shoal.errors import EnvironmentFault
-from shoal.processes import launch
+from shoal.processes import launch, stillness
 
 SEED, FIRST_INDEX = 7, 4
 
@@ -157,33 +159,71 @@ def test_three_deaths_before_a_step_is_finished_are_a_fault(pool):
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("name, after", [("NeverReturns", "step 1"), ("NeverResets", "step 4")])
-def test_what_hangs_is_named(name, after):
-    pool = pool_of("envs.hostile:" + name, workers=1, num_envs=2, step_timeout=2.0)
+@pytest.mark.parametrize(("name", "number"), [("NeverReturns", 1), ("NeverResets", 4)])
+def test_what_hangs_is_named(name, number):
+    pool = pool_of("envs.hostile:" + name, workers=1, num_envs=2)
     pool.recv()
+    for _ in range(number - 1):
+        step(pool, 0, 0)
+    pool.send(np.array([0, 0]))
+    while (env := pool._members[0].page.env) is None or env.step < number:  # until it is where it hangs
+        time.sleep(0.01)
+    pool._step_timeout = 0.5
     with pytest.raises(EnvironmentFault) as caught:
-        for _ in range(5):
-            step(pool, 0, 0)
+        pool.recv()
     seed = seeds.derive(SEED, "env", FIRST_INDEX)
-    assert f"envs.hostile:{name}: environment 4 (seed {seed}, {after}) did nothing for 2 s" in str(caught.value)
+    assert f"envs.hostile:{name}: environment 4 (seed {seed}, step {number}) did nothing for 0.5 s" in str(caught.value)
     pool.close()
 
 
-def test_patience_is_for_each_environment_and_not_for_all_of_a_worker():
-    pool = pool_of(workers=1, num_envs=5, step_timeout=2.0)
+def test_patience_is_for_each_environment_and_not_for_all_of_a_worker(monkeypatch):
+    """By a clock moved by hand. A move is an environment's step."""
+    now, killed = [0.0], []
+    monkeypatch.setattr(stillness, "monotonic", lambda: now[0])
+    watched = Watched("name", 0, 5, "a step", 0)
+    watched.page, watched._still, watched.made = SimpleNamespace(moves=0), stillness.Stillness(), True
+    watched.child = SimpleNamespace(kill=lambda: killed.append(now[0]), is_stopped=lambda: False)
+
+    def look_after(seconds: float) -> None:
+        now[0] += seconds
+        watched.look(2.0, busy=True)
+
+    watched.begin()
+    look_after(0.0)
+    for _ in range(5):
+        look_after(1.9)
+        watched.page.moves += 1
+        look_after(0.0)
+    now[0] += 100.0  # the owner may take its time, too
+    watched.begin()
+    look_after(0.0)
+    assert killed == []
+    look_after(2.1)
+    assert killed == [now[0]]
+    assert watched.hung
+
+
+def test_a_step_of_each_environment_is_a_move():
+    pool = pool_of(workers=1, num_envs=5)
     pool.recv()
-    assert step(pool, SLEEP, SLEEP, SLEEP, SLEEP, SLEEP).valid.all()  # half a second each
-    time.sleep(2.2)  # the owner may take its time, too
-    assert step(pool, FINE, FINE, FINE, FINE, SLEEP).valid.all()
+    before = pool._members[0].page.moves
+    step(pool, FINE, FINE, FINE, FINE, FINE)
+    assert pool._members[0].page.moves >= before + 5
     pool.close()
 
 
 def test_a_worker_that_somebody_stopped_is_replaced():
-    pool = pool_of(step_timeout=2.0)
+    pool = pool_of()
     pool.recv()
     os.kill(pool.pids()[0], signal.SIGSTOP)
-    rows = step(pool, FINE, FINE, FINE, FINE)
-    assert shown(rows) == [(1, 0, *LOST), (1, 0, *LOST), (1, 1, *VALID), (1, 1, *VALID)]
+    while not pool._members[0].child.is_stopped():
+        time.sleep(0.01)
+    pool.send(np.array([FINE, FINE, FINE, FINE]))
+    rows = pool.recv(min_ready=2)
+    assert (rows.slots.tolist(), shown(rows)) == ([2, 3], [(1, 1, *VALID)] * 2)
+    pool._step_timeout = 0.1
+    rows = pool.recv()
+    assert (rows.slots.tolist(), shown(rows)) == ([0, 1], [(1, 0, *LOST)] * 2)
     assert "was stopped and is replaced" in pool.take_reports()[0]
     pool.close()
 
@@ -237,6 +277,9 @@ def test_workers_of_the_main_process_end_with_it():
     main.wait()
     main.stdout.close()
     until_gone([*pids, *server])  # and with the last of them the memory that they shared, which has no name
+    until = time.monotonic() + 60  # other tests may have a name there for a moment
+    while not set(os.listdir("/dev/shm")) <= named and time.monotonic() < until:
+        time.sleep(0.05)
     assert set(os.listdir("/dev/shm")) <= named
 
 

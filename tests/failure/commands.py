@@ -139,6 +139,8 @@ class Run:
         while (left := self.pids()) and monotonic() < end:
             sleep(0.005)
         assert left == set(), [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
+        while not set(os.listdir("/dev/shm")) <= self._named and monotonic() < end:
+            sleep(0.05)  # other tests may have a name there for a moment
         assert set(os.listdir("/dev/shm")) <= self._named
         assert not self._segments & segments({process.pid for process in table()})
 

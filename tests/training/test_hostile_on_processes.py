@@ -13,13 +13,13 @@ from envs.hostile import HOSTILE
 from shoal.errors import ShoalError
 
 DEADLY = [hostile for hostile in HOSTILE if hostile.dies]
-HANG_SECONDS = 1.0
+HANG_SECONDS = 5.0  # of a process that somebody may take the core from
 SAYS = {
     "exit 3": "ended with exit code 3",
     "signal 6": "was killed by SIGABRT",
     "signal 9": "was killed by SIGKILL",
     "signal 11": "was killed by SIGSEGV",
-    "hang": "did nothing for 1 s and was ended",
+    "hang": f"did nothing for {HANG_SECONDS:g} s and was ended",
 }
 
 

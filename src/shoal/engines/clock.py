@@ -189,7 +189,7 @@ def measure_together(fns: Sequence[Callable[[], Any]], seconds: float = 0.5) -> 
     if faults:
         raise faults[0]
     cpu = after.cpu_s - before.cpu_s
-    return Together(tuple(rates), cpu / wall, (cpu + after.delay_s - before.delay_s) / wall)
+    return Together(tuple(rates), cpu / wall, (cpu + max(0.0, after.delay_s - before.delay_s)) / wall)
 
 
 def _delay_s() -> float:

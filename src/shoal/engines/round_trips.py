@@ -167,7 +167,7 @@ def timed_rounds(turn: Callable[[], int], seconds: float, agent: int | None, *, 
     if agent is None:
         return wall - WORK_S
     spun = (WORK_S, 0.0) if spins else (0.0, WORK_S)
-    return Round(wall - WORK_S, max(0.0, main - spun[0]), theirs, max(0.0, workers - spun[1]))
+    return Round(wall - WORK_S, max(0.0, main - spun[0]), max(0.0, theirs), max(0.0, workers - spun[1]))
 
 
 def used(agent: int | None, below: Sequence[int], watch: Stopwatch | None = None) -> tuple[float, float, float, float]:

@@ -47,7 +47,14 @@ class Watched:
         self.page, self._still = Status.create(), Stillness()
         self.hung = self.stopped = self.made = False
         given = [self.page.segment.descriptor, *descriptors]
-        self.child = launch.shared().launch(entry, header, given, seat=("env", self._number))
+
+        def ask() -> launch.Child:
+            return launch.shared().launch(entry, header, given, seat=("env", self._number))
+
+        try:
+            self.child = ask()
+        except launch.ServerEnded:  # which is not known before somebody asks it
+            self.child = ask()
         self.page.segment.close()
         self.link = self.child.link
 
