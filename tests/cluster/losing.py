@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losing a node at the moment at which something lies on it that nobody can fetch any more."""
 
+import gc
 import threading
 import time
 
 from cluster.proxy import Weather
 from clusters import LocalCluster
+from shoal.engines.remote.far import FarParcel
 
 
 def handed_over(engine, name: str) -> int:
@@ -14,11 +16,16 @@ def handed_over(engine, name: str) -> int:
     return sum(s.handed_over for s in shadows if s is not None and s.child.node.name == name)
 
 
+def lies_at(name: str) -> bool:
+    """Whether anything in this process stands for an item that lies on a node."""
+    return any(type(one) is FarParcel and one._node.name == name for one in gc.get_objects())
+
+
 def await_more(engine, name: str, before: int, least: int) -> None:
-    """Until workers of a node have handed over so much more, or some of it and then nothing for a while: what they
-    wait for cannot come."""
+    """Until workers of a node have handed over so much more, or nothing for a while though something lies there: then
+    they wait for what cannot come."""
     found, since = before, time.monotonic()
-    while found - before < least and (found == before or time.monotonic() - since < 3.0):
+    while found - before < least and (time.monotonic() - since < 3.0 or not lies_at(name)):
         time.sleep(0.01)
         if (now := handed_over(engine, name)) > found:
             found, since = now, time.monotonic()

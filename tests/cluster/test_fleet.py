@@ -68,16 +68,24 @@ def test_a_second_connection_waits_for_what_came_over_the_first(fleet, monkeypat
         free.wait(60)
 
     monkeypatch.setattr(Node, "hear", hear)
-    fleet.expect("n")
-    first = Fake(fleet)
+    node = fleet.expect("n")
+
+    def fake() -> Fake:
+        """One more connection, which the fleet has seen."""
+        newest = node.newest
+        one = Fake(fleet)
+        assert until(lambda: node.newest is not newest)
+        return one
+
+    first = fake()
     first.welcome()
     first.say(NOTHING, 1)
     assert until(lambda: heard == [1])
-    second = Fake(fleet)
+    second = fake()
     second.stream.expect_within(0.3)
     with pytest.raises(Cut):  # no welcome yet
         second.welcome()
-    third = Fake(fleet)
+    third = fake()
     free.set()
     assert third.welcome()["got"] == 1
     for number in (1, 2):

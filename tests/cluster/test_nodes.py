@@ -156,9 +156,8 @@ def test_what_lay_on_a_lost_node_is_counted():
         lose_later(cluster, weather, engine, "node0", 1)
 
     until = {"until": lambda tally: len(tally.lives) == 2 and cluster.notes, "seconds": 250.0}
-    tally = Counting(60, size=100_000, at={20: lose}, **until).on(engine)
-    cluster.close()
-    weather.close()
+    with contextlib.closing(weather), contextlib.closing(cluster):
+        tally = Counting(60, size=100_000, at={20: lose}, **until).on(engine)
     assert sum(tally.got.values()) >= 60
     assert 1 <= sum(engine.lost_messages().values()) <= 6
     assert tally.missing == 0  # the life that put them has ended; the next one begins at 0
@@ -198,11 +197,11 @@ def test_a_request_that_lay_on_a_lost_node_ends_neither_server_nor_run(server):
                 if server == "learner":
                     answer_once(service)
 
-    engine.run(program)
-    cluster.close()
+    with contextlib.ExitStack() as closing:
+        for one in (*weathers.values(), cluster):
+            closing.callback(one.close)
+        engine.run(program)
     assert engine.lost_messages()["OBS"] >= 1
-    for weather in weathers.values():
-        weather.close()
 
 
 def test_a_lost_node_ends_a_run_in_fixed_order_in_one_line(cluster):
