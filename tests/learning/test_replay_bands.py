@@ -77,14 +77,18 @@ REALTIME = [pytest.param(name, marks=pytest.mark.evidence("learning", f"{name}/r
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", SEEDS[:2])
 @pytest.mark.parametrize("name", REALTIME)
-def test_four_robots_learn_in_less_time_than_one(name, seed):
-    fields = {"env_steps": 12_000, "replay_start": 200, "batch_size": 64, "replay_ratio": 64.0, "discount": 0.8,
-              "target_rate": 0.005, "exploration_noise": 0.2, "seed": seed}  # fmt: skip
-    one, four = (robots(name, "toy:reacher", {}, n, (-9.0, 20), **fields) for n in (1, 4))
-    assert one[1] < fields["env_steps"]
-    assert four[0] < 0.8 * one[0], (one, four)
+def test_four_robots_learn_in_less_time_than_one(name):
+    """In the median of three seeds: in real time no two runs of a seed are alike, and one may take twice as long as
+    another."""
+    fields = {"env_steps": 24_000, "replay_start": 200, "batch_size": 64, "replay_ratio": 64.0, "discount": 0.8,
+              "target_rate": 0.005, "exploration_noise": 0.2}  # fmt: skip
+    took = {
+        n: [robots(name, "toy:reacher", {}, n, (-9.0, 20), seed=seed, **fields) for seed in SEEDS[:3]] for n in (1, 4)
+    }
+    assert np.median([env_steps for _, env_steps in took[1]]) < fields["env_steps"], took
+    one, four = (np.median([seconds for seconds, _ in took[n]]) for n in (1, 4))
+    assert four < 0.8 * one, took
 
 
 @pytest.mark.slow
