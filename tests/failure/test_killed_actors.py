@@ -3,6 +3,8 @@
 
 import pytest
 
+from shoal.records import checkpoint
+
 ACTORS, ENV_STEPS = 3, 900
 
 
@@ -41,7 +43,8 @@ def test_killed_actors_are_named_and_started_anew(start, architecture, victims):
 
 @pytest.mark.slow
 def test_in_fixed_order_a_killed_actor_ends_the_run_in_one_line(start):
-    run = start("impala", order="fixed", env_steps=4000)
+    run = start("impala", order="fixed", env_steps=20_000)
+    run.until(lambda: checkpoint.paths(run.folder / "checkpoints"))  # of the first segment: such an end saves nothing
     run.until_training(2)
     victim = min(run.children())
     run.kill(victim)
