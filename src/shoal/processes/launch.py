@@ -256,6 +256,30 @@ def shared() -> Launcher:
         return _shared[0]
 
 
+def child_of_shared(
+    entry: str,
+    header: dict[str, Any],
+    descriptors: Sequence[int],
+    seat: tuple[str | None, int],
+    modules: Sequence[str] = (),
+) -> Child:
+    """A new child of this process's fork server, which has imported these modules before.
+
+    Where that server has just been killed, which nobody knows before it is asked, it is one of a new server. Arguments
+    are those of `Launcher.launch` and `Launcher.preload`.
+    """
+
+    def ask() -> Child:
+        server = shared()
+        server.preload(modules)
+        return server.launch(entry, header, descriptors, seat=seat)
+
+    try:
+        return ask()
+    except ServerEnded:
+        return ask()
+
+
 @atexit.register
 def _close_shared() -> None:
     for launcher in _shared:

@@ -155,7 +155,7 @@ class Agent:
             page = Status.create()
             secret = self._secret.hex()  # which never crosses the network
             own = {**header["header"], "host": self._host, "secret": secret}
-            child = self._child(own, page, tuple(header["seat"]))
+            child = launch.child_of_shared(ENTRY, own, [page.segment.descriptor], tuple(header["seat"]), self._modules)
             page.segment.close()
         except Exception as error:  # noqa: BLE001 the main process decides what follows
             self._talk.send({"op": "unborn", "child": number, "why": f"{error}"})
@@ -165,17 +165,6 @@ class Agent:
             self._close(header)
             return
         self._talk.send({"op": "born", "child": number, "pid": child.pid})
-
-    def _child(self, header: dict[str, Any], page: Status, seat: tuple[Any, int]) -> launch.Child:
-        def ask() -> launch.Child:
-            server = launch.shared()
-            server.preload(self._modules)
-            return server.launch(ENTRY, header, [page.segment.descriptor], seat=seat)
-
-        try:
-            return ask()
-        except launch.ServerEnded:
-            return ask()
 
     def _wire(self, header: dict[str, Any]) -> None:
         """What workers here put on this wire is read in the main process."""

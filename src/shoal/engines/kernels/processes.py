@@ -155,16 +155,7 @@ class Processes(Kernel):
     def _shadow(self, worker: Worker, header: dict[str, Any]) -> Shadow:
         """A new child's: one of the shared server, or of a new one where that has just been killed."""
         page = Status.create()
-
-        def ask() -> launch.Child:
-            server = launch.shared()
-            server.preload(self.engine.preload)
-            return server.launch(ENTRY, header, [page.segment.descriptor], seat=seat_of(worker))
-
-        try:
-            child = ask()
-        except launch.ServerEnded:
-            child = ask()
+        child = launch.child_of_shared(ENTRY, header, [page.segment.descriptor], seat_of(worker), self.engine.preload)
         page.segment.close()
         worker.engine.born(worker, child.pid)
         return Shadow(self, worker, child, page)

@@ -47,14 +47,7 @@ class Watched:
         self.page, self._still = Status.create(), Stillness()
         self.hung = self.stopped = self.made = False
         given = [self.page.segment.descriptor, *descriptors]
-
-        def ask() -> launch.Child:
-            return launch.shared().launch(entry, header, given, seat=("env", self._number))
-
-        try:
-            self.child = ask()
-        except launch.ServerEnded:  # which is not known before somebody asks it
-            self.child = ask()
+        self.child = launch.child_of_shared(entry, header, given, ("env", self._number))
         self.page.segment.close()
         self.link = self.child.link
 
